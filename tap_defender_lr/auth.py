@@ -1,0 +1,126 @@
+"""Sign-in with MSAL: one app object per run, its tokens behind a lock."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+import msal
+import requests
+
+from tap_defender_lr.errors import SignInError
+from tap_defender_lr.redaction import redact, remember
+from tap_defender_lr.transport import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tap_defender_lr.settings import Settings
+
+_TIMEOUT_SECONDS = 30
+_PAUSES = (0.0, 6.0, 12.0)
+"""Seconds before each try. MSAL answers a repetition within 5 s of a failure from its memory."""
+_ADVICE = {
+    "AADSTS7000215": "The client secret is wrong: set `client_secret` to the value of a secret, not to its ID.",
+    "AADSTS7000222": "The client secret has expired: make a new one in the app registration and set `client_secret`.",
+    "AADSTS700016": "The tenant does not know this app: check `client_id` and `tenant_id`.",
+    "AADSTS7000112": "The app is disabled in this tenant: an administrator can enable it in Enterprise applications.",
+    "AADSTS90002": "There is no such tenant: check `tenant_id`.",
+    "AADSTS900023": "`tenant_id` is neither a GUID nor a domain name of a tenant.",
+    "AADSTS53003": "Conditional access blocks the app: exclude it from the policy, or run from an allowed network.",
+    "AADSTS500011": "The tenant does not know the resource of `token_scope`: is Defender for Endpoint set up there?",
+    "AADSTS1002012": "`token_scope` is not valid for an app: it must end with /.default.",
+    "AADSTS70011": "`token_scope` is not valid: it must be the scope of the Defender for Endpoint API.",
+}
+
+
+class Credential:
+    """Access tokens of one app in one tenant. Safe to use from several threads."""
+
+    def __init__(self, settings: Settings, wait: Callable[[float], None]) -> None:
+        self._settings = settings
+        self._wait = wait
+        self._lock = threading.Lock()
+        self._app: msal.ConfidentialClientApplication | None = None
+        self._token = ""
+        remember(settings.client_secret)
+
+    def token(self, *, refused: str | None = None) -> str:
+        """A valid access token, renewed five minutes before it expires.
+
+        Args:
+            refused: A token that the API answered with 401: it is not given out again.
+
+        Raises:
+            SignInError: With the reason and what to do about it.
+        """
+        with self._lock:
+            for pause in _PAUSES:
+                self._wait(pause)
+                try:
+                    return self._acquire(refused)
+                except requests.RequestException as error:
+                    reason = self._unreachable(error)
+            raise SignInError(reason)
+
+    def _acquire(self, refused: str | None) -> str:
+        try:
+            # The constructor already asks the sign-in host for its OpenID configuration.
+            self._app = self._app or msal.ConfidentialClientApplication(
+                self._settings.client_id,
+                client_credential=self._settings.client_secret,
+                authority=f"{self._settings.login_url}/{self._settings.tenant_id}",
+                # Any https host may be the sign-in host, also one that MSAL does not know.
+                instance_discovery=False,
+                timeout=_TIMEOUT_SECONDS,
+            )
+            if refused is not None and refused == self._token:
+                self._app.remove_tokens_for_client()
+            answer = self._app.acquire_token_for_client([self._settings.token_scope])
+        except ValueError as error:
+            raise SignInError(self._refused(redact(error))) from None
+        if not isinstance(answer, dict) or "access_token" not in answer:
+            raise SignInError(self._refused(_reason(answer)))
+        self._token = str(answer["access_token"])
+        remember(self._token)
+        return self._token
+
+    @property
+    def tenant_id(self) -> str:
+        """The tenant's GUID as the token names it, also where the settings have a domain name."""
+        return str(_claims(self._token).get("tid") or self._settings.tenant_id)
+
+    def _unreachable(self, error: requests.RequestException) -> str:
+        status = getattr(error.response, "status_code", None)
+        reason = f"it answers with status {status}" if status else describe(error)
+        if isinstance(error, requests.exceptions.SSLError):
+            reason += ", so if a proxy inspects TLS, set REQUESTS_CA_BUNDLE to its certificate"
+        return f"Cannot sign in: the sign-in host {self._settings.login_url} cannot be used: {reason}."
+
+    def _refused(self, description: str) -> str:
+        code = re.search(r"AADSTS\d+", description)
+        advice = _ADVICE.get(code[0] if code else "", "Check `tenant_id`, `client_id` and `client_secret`.")
+        return f"Sign-in to tenant {self._settings.tenant_id} was refused. {advice} ({_first_sentence(description)})"
+
+
+def _reason(answer: Any) -> str:
+    if not isinstance(answer, dict):
+        return "the sign-in host gave no answer"
+    return redact(answer.get("error_description") or answer.get("error") or "no reason given")
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"\s+(?=Trace ID|Correlation ID|Timestamp)|\r|\n", text.strip())[0][:300].rstrip(".")
+
+
+def _claims(token: str) -> dict[str, Any]:
+    """The claims of a token, unverified: they only serve to explain."""
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError):
+        return {}
+    return claims if isinstance(claims, dict) else {}

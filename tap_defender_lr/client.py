@@ -1,0 +1,307 @@
+"""The Defender API: list machine actions, get one, ask for the download link of a result.
+
+Every call, repetitions included, goes through the ledger. What an answer means is decided in one table (`_MEANING`),
+what is done about it in one loop (`_get`).
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import logging
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import backoff
+import requests
+
+from tap_defender_lr.errors import (
+    NotFoundError,
+    PermissionDeniedError,
+    ReadFailedError,
+    ServiceError,
+    SignInError,
+)
+from tap_defender_lr.machine_action import LIVE_RESPONSE
+from tap_defender_lr.redaction import redact
+from tap_defender_lr.text import clean_text
+from tap_defender_lr.transport import CONNECT_SECONDS, READ_SECONDS, describe, new_session, read_body, retry_after
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tap_defender_lr.auth import Credential
+    from tap_defender_lr.lifetime import Lifetime
+    from tap_defender_lr.quota import Ledger
+
+PAGE_SIZE = 10_000
+"""The most that `$top` may ask for (Microsoft, get-machineactions-collection)."""
+_MAX_PAGE_BYTES = 256 * 1024 * 1024
+_MAX_ENTITY_BYTES = 16 * 1024 * 1024
+_PAGE_SECONDS = 300.0
+_ENTITY_SECONDS = 60.0
+_MAX_TRIES = 5
+_MAX_PAUSE_SECONDS = 30.0
+_MAX_SERVER_PAUSE_SECONDS = 120.0
+
+logger = logging.getLogger(__name__)
+
+
+class _Meaning(enum.Enum):
+    """What an answer of the API asks for."""
+
+    TAKE = "take it"
+    RENEW = "renew the token, once"
+    DENY = "stop: a permission is missing"
+    ABSENT = "there is no such thing"
+    THROTTLE = "everybody waits"
+    REPEAT = "try again a little later"
+    REFUSE = "stop: the service does not want this request"
+
+
+_MEANING = {
+    200: _Meaning.TAKE,
+    400: _Meaning.ABSENT,
+    401: _Meaning.RENEW,
+    403: _Meaning.DENY,
+    404: _Meaning.ABSENT,
+    408: _Meaning.REPEAT,
+    410: _Meaning.ABSENT,
+    429: _Meaning.THROTTLE,
+}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A GET of the API, with bounds for its answer."""
+
+    path: str
+    query: Mapping[str, str]
+    max_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What came back: its meaning, the reason in words, and what else the meaning needs."""
+
+    meaning: _Meaning
+    reason: str
+    document: dict[str, Any] = field(default_factory=dict)
+    retry_after: float = 0.0
+    token: str = ""
+
+
+class DefenderClient:
+    """Safe to use from several threads."""
+
+    def __init__(
+        self, api_url: str, credential: Credential, ledger: Ledger, lifetime: Lifetime, *, connections: int = 10
+    ) -> None:
+        self._api_url = api_url
+        self._credential = credential
+        self._ledger = ledger
+        self._lifetime = lifetime
+        self._session = new_session(connections)
+        self.calls = 0
+        """Calls made so far."""
+
+    def machine_actions(self, created_from: str | None) -> Iterator[dict[str, Any]]:
+        """All Live Response actions created at or after a time, or all that the service has; some may come twice.
+
+        Only documented filter fields are used. Pages overlap a little, so that rows that move up while pages are read
+        are not lost. A next-page link is never followed: it may lead to another host, and the token must not.
+
+        Raises:
+            ServiceError: The listing cannot be read.
+        """
+        condition = f"type eq '{LIVE_RESPONSE}'"
+        if created_from is not None:
+            condition += f" and creationDateTimeUtc ge {created_from[:19]}Z"
+        skip, seen = 0, set[str]()
+        while True:
+            query = {"$filter": condition, "$top": str(PAGE_SIZE), "$skip": str(skip)}
+            try:
+                page = self._get("/api/machineactions", query, max_bytes=_MAX_PAGE_BYTES, seconds=_PAGE_SECONDS)
+            except (NotFoundError, ReadFailedError) as error:
+                raise ServiceError(f"The list of machine actions cannot be read: {error}.") from None
+            rows = [row for row in page.get("value") or () if isinstance(row, dict)]
+            known = len(seen)
+            seen.update(str(row.get("id")) for row in rows)
+            yield from rows
+            if len(rows) < PAGE_SIZE and not page.get("@odata.nextLink"):
+                return
+            if len(seen) == known:
+                raise ServiceError("The list of machine actions cannot be read: the service sends the same page again.")
+            skip += len(rows) - len(rows) // 100
+
+    def machine_action(self, action_id: str) -> dict[str, Any]:
+        """One machine action.
+
+        Raises:
+            NotFoundError: The service does not know it.
+            ReadFailedError: It could not be read.
+        """
+        return self._get(f"/api/machineactions/{action_id}")
+
+    def download_link(self, action_id: str, command_index: int) -> str:
+        """A fresh link to the result of a command: a credential, good for 30 minutes.
+
+        Raises:
+            NotFoundError: The service has no result, or no usable link.
+            ReadFailedError: The service kept failing.
+        """
+        # Parentheses and "=" literally, as Microsoft documents the path.
+        path = f"/api/machineactions/{action_id}/GetLiveResponseResultDownloadLink(index={command_index})"
+        value = self._get(path).get("value")
+        if not isinstance(value, str) or not value.strip():
+            raise NotFoundError(f"the service answered with {_kind(value)} instead of a download link")
+        link = value.strip()
+        if "&amp;" in link:  # one client met links that were escaped for HTML
+            link = link.replace("&amp;", "&")
+        if not link.lower().startswith("https://"):
+            raise NotFoundError("the service answered with a download link that is not https")
+        return link
+
+    def _get(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        max_bytes: int = _MAX_ENTITY_BYTES,
+        seconds: float = _ENTITY_SECONDS,
+    ) -> dict[str, Any]:
+        request = _Request(path, query or {}, max_bytes, seconds)
+        pauses = _pauses()
+        tries = throttled = 0
+        refused_token: str | None = None
+        while True:
+            answer = self._call(request, refused_token, throttled)
+            if answer.meaning is _Meaning.TAKE:
+                return answer.document
+            if answer.meaning is _Meaning.ABSENT:
+                raise NotFoundError(answer.reason)
+            if answer.meaning is _Meaning.DENY:
+                raise PermissionDeniedError(_denied(answer.reason))
+            if answer.meaning is _Meaning.REFUSE:
+                resource = path.partition("(")[0]
+                raise ServiceError(f"{self._api_url} refuses {resource}: {answer.reason}. Is `api_url` right?")
+            if answer.meaning is _Meaning.RENEW:
+                if refused_token is not None:
+                    raise SignInError(
+                        f"{self._api_url} refuses the access token: {answer.reason}. Check `token_scope`, and that "
+                        "the tenant has an active Defender for Endpoint licence."
+                    )
+                refused_token = answer.token
+            elif answer.meaning is _Meaning.THROTTLE:
+                throttled += 1
+            else:
+                tries += 1
+                if tries >= _MAX_TRIES:
+                    raise ReadFailedError(f"{answer.reason}, {tries} times in a row")
+                self._lifetime.wait(max(next(pauses), min(answer.retry_after, _MAX_SERVER_PAUSE_SECONDS)))
+
+    def _call(self, request: _Request, refused_token: str | None, throttled: int) -> _Answer:
+        """Send the request once, as soon as the quota allows.
+
+        Args:
+            request: What to send.
+            refused_token: A token that the API has refused before.
+            throttled: How often this request was throttled before.
+        """
+        reservation = self._ledger.acquire(self._lifetime.wait)
+        answered, throttled_for = False, None
+        try:
+            # Only now, since the wait for the quota may have taken an hour.
+            token = self._credential.token(refused=refused_token)
+            self.calls += 1
+            response = self._session.get(
+                self._api_url + request.path,
+                params=request.query,
+                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                allow_redirects=False,
+                stream=True,
+            )
+            answered = True
+            if response.status_code == 429:
+                throttled_for = _throttle_seconds(response, request, throttled)
+        except requests.RequestException as error:
+            return _Answer(_Meaning.REPEAT, describe(error))
+        finally:
+            # The headers are in, or nothing is: either way the call has reached the service by now.
+            self._ledger.settle(reservation, answered=answered, throttled_for=throttled_for)
+        if throttled_for is not None:
+            return _Answer(_Meaning.THROTTLE, "status 429")
+        with response:
+            try:
+                body = read_body(response, max_bytes=request.max_bytes, seconds=request.seconds)
+            except ReadFailedError as error:
+                return _Answer(_Meaning.REPEAT, str(error))
+        status = response.status_code
+        meaning = _MEANING.get(status, _Meaning.REPEAT if status >= 500 else _Meaning.REFUSE)
+        document = _document(body)
+        if meaning is _Meaning.TAKE and document is None:
+            return _Answer(_Meaning.REPEAT, "the answer is not JSON")
+        return _Answer(meaning, _explain(status, document), document or {}, retry_after(response) or 0.0, token)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds between tries: doubling, with jitter, never less than half a second."""
+    steps = backoff.expo(base=2, factor=2, max_value=_MAX_PAUSE_SECONDS)
+    next(steps)
+    return (max(backoff.full_jitter(step), 0.5) for step in steps)
+
+
+def _throttle_seconds(response: requests.Response, request: _Request, throttled: int) -> float:
+    """How long everybody waits: the header, or the sentence in the text, or a guess that doubles."""
+    asked = retry_after(response)
+    if asked is None:
+        try:
+            body = read_body(response, max_bytes=request.max_bytes, seconds=request.seconds)
+        except ReadFailedError:
+            body = b""
+        found = re.search(rb"in (\d{1,6}) second", body)
+        asked = float(found[1]) if found else min(5.0 * 2**throttled, 600.0)
+    response.close()
+    logger.warning("The service throttles (status 429): no calls for %.0f s.", max(asked, 1.0))
+    return max(asked, 1.0)
+
+
+def _document(body: bytes) -> dict[str, Any] | None:
+    try:
+        document = json.loads(body, strict=False)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _explain(status: int, document: Mapping[str, Any] | None) -> str:
+    """Status, code and message of an error in one line; gateways send HTML, of which only the status is of use."""
+    error = (document or {}).get("error")
+    error = error if isinstance(error, dict) else {}
+    code, message = error.get("code"), error.get("message")
+    parts = [f"status {status}"]
+    if isinstance(code, str) and code and code != str(status):
+        parts.append(code)
+    if isinstance(message, str) and message.strip() and "<" not in message:
+        parts.append(message.strip())
+    return redact(clean_text(" ".join(" ".join(parts).split())))[:500].rstrip(".")
+
+
+def _denied(reason: str) -> str:
+    roles = re.search(r"API required roles: ([\w.,\s]+?), application roles", reason)
+    role = "Machine.ReadWrite.All"
+    named = f" (it names {' or '.join(roles[1].replace(' ', '').split(','))})" if roles else ""
+    return (
+        f"The API denies access: {reason}. Grant the app the application permission {role} of WindowsDefenderATP"
+        f"{named} in its app registration, give admin consent, and wait a few minutes."
+    )
+
+
+def _kind(value: object) -> str:
+    if value is None:
+        return "null"
+    kinds: dict[type, str] = {str: "an empty text", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "something else")

@@ -1,0 +1,143 @@
+"""The blob behind a download link: a session of its own without the token, read within bounds."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import tempfile
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+import requests
+from requests.auth import AuthBase
+from typing_extensions import override
+
+from tap_defender_lr.errors import NotFoundError, ReadFailedError
+from tap_defender_lr.transport import CONNECT_SECONDS, READ_SECONDS, chunks, describe, new_session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BODY_SECONDS = 600.0
+_MEMORY_BYTES = 512 * 1024
+"""A result up to this size waits in memory for its turn, a larger one in a temporary file."""
+_MAX_ERROR_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Download:
+    """A result as it came over the wire.
+
+    Attributes:
+        body: At its start; holds at most as many bytes as were asked to be kept.
+        size: Bytes of the whole body, before any decompression.
+        sha256: Of the whole body, as lower-case hexadecimal digits.
+    """
+
+    body: IO[bytes]
+    size: int
+    sha256: str
+    complete: bool
+
+
+class LinkRefusedError(Exception):
+    """The blob store does not take the link.
+
+    Attributes:
+        renewable: A new link may help: this one has expired, or is not valid yet.
+    """
+
+    def __init__(self, reason: str, *, renewable: bool) -> None:
+        super().__init__(reason)
+        self.renewable = renewable
+
+
+class _NoAuthorization(AuthBase):
+    """Keeps `requests` from looking for credentials of its own, such as those of a .netrc file."""
+
+    @override
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.pop("Authorization", None)
+        return request
+
+
+class BlobStore:
+    """Downloads from whatever host a link names. Safe to use from several threads."""
+
+    def __init__(self, *, connections: int = 10) -> None:
+        self._session = new_session(connections)
+        self._session.auth = _NoAuthorization()
+
+    def download(self, link: str, *, keep_bytes: int, stop: Callable[[], None]) -> Download:
+        """Download the result behind a link, keeping at most its first `keep_bytes` bytes.
+
+        Args:
+            link: From `DefenderClient.download_link`.
+            keep_bytes: The rest is only counted and hashed.
+            stop: Called between chunks; may raise to give up.
+
+        Raises:
+            LinkRefusedError: Status 403.
+            NotFoundError: There is no blob (status 404 or 410).
+            ReadFailedError: Anything else.
+        """
+        # Not through Session.get: that rewrites percent-escapes, and the signature stands for the very text.
+        request = self._session.prepare_request(requests.Request("GET", link, headers={"Accept-Encoding": "identity"}))
+        request.url = link
+        try:
+            environment = self._session.merge_environment_settings(link, {}, True, None, None)  # noqa: FBT003
+            response = self._session.send(
+                request, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False, **environment
+            )
+        except (requests.RequestException, ValueError) as error:
+            raise ReadFailedError(f"download: {describe(error)}") from None
+        with response:
+            if response.status_code != 200:
+                raise _refusal(response)
+            try:
+                return _spool(response, keep_bytes, stop)
+            except ReadFailedError as error:
+                raise ReadFailedError(f"download: {error}") from None
+            except OSError as error:
+                raise ReadFailedError(f"no room for a temporary file: {error.strerror}") from None
+
+
+def _spool(response: requests.Response, keep_bytes: int, stop: Callable[[], None]) -> Download:
+    size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    body: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115  closed by its reader
+    try:
+        for chunk in chunks(response, seconds=_BODY_SECONDS, decode=False):
+            stop()
+            body.write(chunk[: max(keep_bytes - size, 0)])
+            size += len(chunk)
+            sha256.update(chunk)
+            md5.update(chunk)
+        expected = response.headers.get("Content-MD5")
+        if expected and expected != base64.b64encode(md5.digest()).decode():
+            raise ReadFailedError("the bytes do not match their checksum (Content-MD5)")
+        body.seek(0)
+    except BaseException:
+        body.close()
+        raise
+    return Download(body, size, sha256.hexdigest(), complete=size <= keep_bytes)
+
+
+def _refusal(response: requests.Response) -> Exception:
+    status = response.status_code
+    code = response.headers.get("x-ms-error-code", "")
+    detail = b""
+    try:
+        for chunk in chunks(response, seconds=READ_SECONDS, decode=True):
+            detail += chunk
+            if len(detail) > _MAX_ERROR_BYTES:
+                break
+    except ReadFailedError:
+        pass
+    code = code or (found[1].decode() if (found := re.search(rb"<Code>(\w+)</Code>", detail)) else "")
+    reason = f"download: status {status}{f' {code}' if re.fullmatch('[A-Za-z]+', code) else ''}"
+    if status == 403:
+        return LinkRefusedError(reason, renewable=code in {"", "AuthenticationFailed"})
+    if status in {404, 410}:
+        return NotFoundError(reason)
+    return ReadFailedError(reason)

@@ -1,0 +1,35 @@
+"""What can end a run or cost one result, each with one sentence for a person."""
+
+from __future__ import annotations
+
+
+class TapError(Exception):
+    """Ends the run with exit code 1. The text is one sentence: what happened, to what, and what to do next."""
+
+
+class SignInError(TapError):
+    """Entra refused the sign-in, or the API refuses the token that Entra gave."""
+
+
+class PermissionDeniedError(TapError):
+    """The app lacks a role, or the feature is off for this tenant (HTTP 403)."""
+
+
+class ServiceError(TapError):
+    """The service cannot be used: it keeps failing, or it refuses a request that it documents."""
+
+
+class NotFoundError(Exception):
+    """The service says that there is no such thing (HTTP 400, 404 or 410). The text says which and why."""
+
+
+class ReadFailedError(Exception):
+    """One call or download kept failing for reasons that may pass. The text is the reason."""
+
+
+class InterruptedRunError(Exception):
+    """A wait was cut short because a signal asked the process to stop."""
+
+
+class TimeIsUpError(Exception):
+    """`max_run_minutes` is over, or would be before a wait has ended."""

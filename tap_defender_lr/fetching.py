@@ -1,0 +1,101 @@
+"""One result: quota → link → blob, with as many tries as make sense. Runs on a worker thread."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import backoff
+
+from tap_defender_lr import timestamps
+from tap_defender_lr.downloads import LinkRefusedError
+from tap_defender_lr.errors import NotFoundError, ReadFailedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tap_defender_lr.client import DefenderClient
+    from tap_defender_lr.downloads import BlobStore, Download
+    from tap_defender_lr.lifetime import Lifetime
+    from tap_defender_lr.machine_action import Command, MachineAction
+
+FRESH_SECONDS = 300
+"""For so long after the last update the service may not have the result yet."""
+_FRESH_PAUSES = (2.0, 4.0, 8.0, 16.0)
+_PAUSES = (2.0,)
+_DOWNLOAD_TRIES = 4
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of one result: exactly one of the three is set."""
+
+    download: Download | None = None
+    absent: str | None = None
+    failed: str | None = None
+
+
+class ResultFetcher:
+    """Fetches results of commands. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        client: DefenderClient,
+        blobs: BlobStore,
+        lifetime: Lifetime,
+        *,
+        keep_bytes: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._blobs = blobs
+        self._lifetime = lifetime
+        self._keep_bytes = keep_bytes
+        self._clock = clock
+
+    def fetch(self, action: MachineAction, command: Command) -> Fetched:
+        """Fetch one result. What concerns only this result comes back as a value, what concerns the run is raised.
+
+        A link call is answered with 400 or 404 for a little while after an action has ended: a fresh action is asked
+        up to 5 times within 30 s, an older one twice.
+        """
+        self._lifetime.raise_if_over()
+        age = self._clock() - timestamps.to_unix(action.last_update)
+        pauses: Iterator[float] = iter(_FRESH_PAUSES if age < FRESH_SECONDS else _PAUSES)
+        while True:
+            try:
+                return Fetched(download=self._through_link(action.id, command.index))
+            except ReadFailedError as error:
+                return Fetched(failed=str(error))
+            except NotFoundError as error:
+                absent = str(error)
+            pause = next(pauses, None)
+            if pause is None:
+                return Fetched(absent=absent)
+            self._lifetime.wait(pause)
+
+    def _through_link(self, action_id: str, index: int) -> Download:
+        """Ask for a link and use it at once, since it lives for 30 minutes; a refused one is replaced once."""
+        try:
+            return self._download(self._client.download_link(action_id, index))
+        except LinkRefusedError as error:
+            if not error.renewable:
+                raise ReadFailedError(str(error)) from None
+        try:
+            return self._download(self._client.download_link(action_id, index))
+        except LinkRefusedError as error:
+            raise ReadFailedError(f"{error}, also with a new link") from None
+
+    def _download(self, link: str) -> Download:
+        pauses = backoff.expo(base=2, factor=1, max_value=30)
+        next(pauses)
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return self._blobs.download(link, keep_bytes=self._keep_bytes, stop=self._lifetime.raise_if_interrupted)
+            except ReadFailedError as error:
+                if tries >= _DOWNLOAD_TRIES:
+                    raise ReadFailedError(f"{error}, {tries} times in a row") from None
+            self._lifetime.wait(max(backoff.full_jitter(next(pauses)), 0.5))

@@ -1,0 +1,263 @@
+"""Which items a stream still has to emit, and what it must remember: machine actions + state → plan → state. Pure.
+
+An *item* is what becomes one record: a command of a final action, or a version of an action. Each stream has its own
+state, flat and small, since STATE is written after every few records:
+
+- `replication_key_value`, the bookmark: the latest `last_update` that was emitted. It only moves forward.
+- `done`: fingerprints of emitted items that the next run could take for new ones: those within the overlap
+  of one hour before the bookmark (servers replicate late), and those of open actions. With `actions` in the settings
+  it remembers every item, and every action that was read as a whole, so that nothing is asked for twice.
+- `open`: fingerprints of actions to look at again however old their last update is: the ones that wait for their
+  device, since it is not documented whether the end of an action moves its last update, and late ones not yet read.
+- `retry`: items that failed, as [action id, command index, Unix time of the first failure, creation time].
+
+Lists, because Meltano merges dictionaries of an older state into a newer one, but replaces lists.
+"""
+
+from __future__ import annotations
+
+import base64
+import bisect
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tap_defender_lr import timestamps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from tap_defender_lr.machine_action import Command, MachineAction
+
+OVERLAP_SECONDS = 3600
+RETRY_SECONDS = 3 * 24 * 3600
+"""How long a failed item is tried again in later runs before it is given up."""
+
+
+def fingerprint(*parts: object) -> str:
+    """11 characters (64 bits of a hash) that stand for an item or an action in state."""
+    digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest()
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def action_key(action_id: str) -> str:
+    """What stands for an action in state."""
+    return fingerprint(action_id.lower())
+
+
+def command_key(action_id: str, index: int) -> str:
+    """What stands for a command in state."""
+    return fingerprint(action_id.lower(), index)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A command whose result could not be read.
+
+    Attributes:
+        first_failure: Unix seconds.
+        creation: Creation time of the action, so that the listing can start early enough to hold it.
+    """
+
+    action_id: str
+    index: int
+    first_failure: int
+    creation: str
+
+    def is_over(self, now: float) -> bool:
+        return now - self.first_failure >= RETRY_SECONDS
+
+
+@dataclass(frozen=True)
+class Item:
+    """What becomes one record.
+
+    Attributes:
+        command: None for an item of `machine_actions`.
+        retry: Set when an earlier run failed to read it.
+    """
+
+    action: MachineAction
+    fingerprint: str
+    command: Command | None = None
+    retry: Retry | None = None
+
+    @property
+    def order(self) -> tuple[str, str, int]:
+        return self.action.last_update, self.action.id, self.command.index if self.command else 0
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """The state of one stream as an earlier run left it. Anything odd in it counts as not there."""
+
+    bookmark: str | None = None
+    done: frozenset[str] = frozenset()
+    open: frozenset[str] = frozenset()
+    retry: tuple[Retry, ...] = ()
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> StreamState:
+        return cls(
+            bookmark=timestamps.normalize(state.get("replication_key_value")),
+            done=frozenset(_texts(state.get("done"))),
+            open=frozenset(_texts(state.get("open"))),
+            retry=tuple(_retries(state.get("retry"))),
+        )
+
+    def list_from(self, lookback_days: int) -> str | None:
+        """The earliest creation time that the listing must hold, or None for all that the service has."""
+        if self.bookmark is None:
+            return None
+        start = timestamps.shift(self.bookmark, -lookback_days * 24 * 3600)
+        return min([start, *(retry.creation for retry in self.retry)])
+
+
+@dataclass(frozen=True)
+class _Tracked:
+    """What state has to know of one listed action. Ordered by last update.
+
+    Attributes:
+        key: Fingerprint of the action.
+        items: Fingerprints of its items.
+        whole: The items are all that the action has, none was left out by a setting.
+    """
+
+    last_update: str
+    key: str
+    items: tuple[str, ...]
+    is_open: bool
+    whole: bool
+
+
+class Plan:
+    """What a stream is going to emit, and the bookkeeping of what it has emitted.
+
+    Attributes:
+        items: In the order in which they are to be emitted: failed ones of earlier runs, then by last update.
+        waiting: Number of actions that are not final.
+        lost: Failed items of earlier runs that are given up because the service does not list their action any more.
+    """
+
+    def __init__(
+        self,
+        items: tuple[Item, ...],
+        tracked: Iterable[_Tracked],
+        state: StreamState,
+        *,
+        lost: Iterable[Retry] = (),
+        explicit: bool = False,
+    ) -> None:
+        self.items = items
+        self.lost = tuple(lost)
+        self._tracked = sorted(tracked, key=lambda entry: entry.last_update)
+        self._explicit = explicit
+        self._bookmark = state.bookmark
+        self._done = set(state.done)
+        self._retry = {(retry.action_id, retry.index): retry for retry in state.retry if retry not in self.lost}
+        self._open = {entry.key for entry in self._tracked if entry.is_open}
+        self._remembered = [entry for entry in self._tracked if entry.key in state.open and not entry.is_open]
+        self.waiting = len(self._open)
+
+    @property
+    def left(self) -> int:
+        """Number of items that were neither emitted nor are known to fail."""
+        return sum(item.fingerprint not in self._done and item.retry is None for item in self.items)
+
+    @property
+    def failing(self) -> int:
+        """Number of items that the next run tries again."""
+        return len(self._retry)
+
+    def emitted(self, item: Item, *, advance: bool = True) -> None:
+        """The record of this item was written. `advance`: so was every item before it, and the bookmark may move."""
+        self._done.add(item.fingerprint)
+        if item.command is not None:
+            self._retry.pop((item.action.id, item.command.index), None)
+        if advance and not self._explicit and not item.retry:
+            self._bookmark = max(self._bookmark or "", item.action.last_update)
+
+    def failed(self, item: Item, now: float) -> None:
+        """The item could not be read and shall be tried again first thing in the next run."""
+        if item.command is not None:
+            key = (item.action.id, item.command.index)
+            self._retry[key] = item.retry or Retry(*key, first_failure=int(now), creation=item.action.creation)
+
+    def state(self) -> dict[str, Any]:
+        """What the stream's state must say now, so that the next run continues exactly here."""
+        floor = _floor(self._bookmark)
+        # New items are emitted in the order of their last update, so only one that is wanted for another reason
+        # than its last update, because it was seen open, can be older than the overlap and still unread.
+        late = [e for e in self._remembered if e.last_update < floor and not self._done.issuperset(e.items)]
+        open_actions = self._open.union(entry.key for entry in late)
+        if self._explicit:
+            read = (e.key for e in self._tracked if e.whole and not e.is_open and self._done.issuperset(e.items))
+            done = self._done.union(read)
+        else:
+            start = bisect.bisect_left(self._tracked, floor, key=lambda entry: entry.last_update)
+            near = [entry for entry in self._tracked[:start] if entry.key in open_actions] if open_actions else []
+            near += self._tracked[start:]
+            done = self._done.intersection(key for entry in near for key in entry.items)
+        retry = [[r.action_id, r.index, r.first_failure, r.creation] for r in self._retry.values()]
+        state: dict[str, Any] = {"done": sorted(done), "open": sorted(open_actions), "retry": retry}
+        return state if self._bookmark is None else {**state, "replication_key_value": self._bookmark}
+
+
+def make_plan(
+    actions: Iterable[MachineAction],
+    state: StreamState,
+    items_of: Callable[[MachineAction], Sequence[Item]],
+    *,
+    now: float,
+    explicit: bool = False,
+) -> Plan:
+    """Decide what is to be emitted.
+
+    Args:
+        actions: What the service lists, each action once.
+        state: What earlier runs left.
+        items_of: The items of one action, none for one that is not ready.
+        now: Unix seconds.
+        explicit: The actions were named in the settings: bookmark and overlap do not apply.
+    """
+    floor = _floor(state.bookmark)
+    retries = {(retry.action_id, retry.index): retry for retry in state.retry}
+    again: list[Item] = []
+    new: list[Item] = []
+    tracked: list[_Tracked] = []
+    for action in actions:
+        items = items_of(action)
+        key = action_key(action.id)
+        wanted = explicit or action.last_update >= floor or key in state.open
+        for item in items:
+            retry = retries.pop((action.id, item.command.index), None) if item.command else None
+            if retry is not None:
+                again.append(replace(item, retry=retry))
+            elif wanted and item.fingerprint not in state.done:
+                new.append(item)
+        covered = {item.command.index if item.command else None for item in items}
+        whole = None in covered or covered.issuperset(command.index for command in action.commands)
+        fingerprints = tuple(item.fingerprint for item in items)
+        tracked.append(_Tracked(action.last_update, key, fingerprints, is_open=not action.is_final, whole=whole))
+    return Plan(
+        items=(*sorted(again, key=lambda item: item.order), *sorted(new, key=lambda item: item.order)),
+        tracked=tracked,
+        state=state,
+        lost=[retry for retry in retries.values() if retry.is_over(now)],
+        explicit=explicit,
+    )
+
+
+def _floor(bookmark: str | None) -> str:
+    return "" if bookmark is None else timestamps.shift(bookmark, -OVERLAP_SECONDS)
+
+
+def _texts(value: object) -> list[str]:
+    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+
+
+def _retries(value: object) -> Iterable[Retry]:
+    for entry in value if isinstance(value, list) else []:
+        match entry:
+            case [str(action_id), int(index), int(first_failure), str(creation)]:
+                yield Retry(action_id, index, first_failure, creation)

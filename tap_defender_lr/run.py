@@ -1,0 +1,156 @@
+"""What all streams of one run share: the connection to the service, and the machine actions it lists."""
+
+from __future__ import annotations
+
+import logging
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from tap_defender_lr import machine_action, quota
+from tap_defender_lr.auth import Credential
+from tap_defender_lr.client import DefenderClient
+from tap_defender_lr.decoding import bytes_needed
+from tap_defender_lr.downloads import BlobStore
+from tap_defender_lr.errors import NotFoundError, ReadFailedError, TapError
+from tap_defender_lr.fetching import ResultFetcher
+from tap_defender_lr.lifetime import Lifetime
+from tap_defender_lr.workers import OrderedWindow, start, take
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tap_defender_lr.machine_action import MachineAction
+    from tap_defender_lr.settings import ConfiguredAction, Settings
+
+logger = logging.getLogger(__name__)
+
+
+class ActionReader(Protocol):
+    """What a stream tells about the machine actions it needs."""
+
+    def list_from(self) -> str | None:
+        """Earliest creation time the listing must hold, or None for all."""
+
+    def needs(self, configured: ConfiguredAction) -> bool:
+        """Whether this configured action has anything that was not read yet."""
+
+
+class Run:
+    """Built from the settings without any call; each part comes to life when it is first used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.lifetime = Lifetime(None if settings.max_run_minutes is None else settings.max_run_minutes * 60.0)
+        self.complaints: list[str] = []
+        """What went wrong with single configured actions; told at the end of the run, which then fails."""
+        self._actions: list[MachineAction] | None = None
+
+    @cached_property
+    def ledger(self) -> quota.Ledger:
+        settings = self.settings
+        return quota.Ledger(
+            Path(settings.quota_store).expanduser() if settings.quota_store else quota.default_path(),
+            f"{settings.tenant_id}/{settings.client_id}".lower(),
+            [
+                quota.Rate(settings.calls_per_minute, quota.MINUTE),
+                quota.Rate(settings.calls_per_hour, quota.HOUR),
+            ],
+        )
+
+    @cached_property
+    def credential(self) -> Credential:
+        return Credential(self.settings, self.lifetime.wait)
+
+    @cached_property
+    def client(self) -> DefenderClient:
+        return DefenderClient(
+            self.settings.api_url,
+            self.credential,
+            self.ledger,
+            self.lifetime,
+            connections=self.settings.max_concurrency + 1,
+        )
+
+    @cached_property
+    def fetcher(self) -> ResultFetcher:
+        return ResultFetcher(
+            self.client,
+            BlobStore(connections=self.settings.max_concurrency),
+            self.lifetime,
+            keep_bytes=bytes_needed(self.settings.max_output_bytes),
+        )
+
+    def actions(self, readers: Sequence[ActionReader]) -> list[MachineAction]:
+        """The Live Response actions that the settings choose, asked for once in a run.
+
+        Args:
+            readers: All streams of the run, since the first one that asks must ask for all of them.
+        """
+        if self._actions is None:
+            if self.settings.actions:
+                self._actions = self._configured(readers)
+            else:
+                self._actions = self._listed([reader.list_from() for reader in readers])
+        return self._actions
+
+    def _listed(self, starts: Sequence[str | None]) -> list[MachineAction]:
+        since = None if None in starts else min((start for start in starts if start), default=None)
+        since = max((stamp for stamp in (since, self.settings.start_date) if stamp), default=None)
+        rows = take(start(lambda: list(self.client.machine_actions(since))), self.lifetime)
+        actions: dict[str, MachineAction] = {}
+        for row in rows:
+            action = machine_action.from_api(row)
+            if action is None:
+                logger.warning("The service listed a machine action without an ID; it is left out.")
+            elif self._is_chosen(action):
+                known = actions.get(action.id)
+                if known is None or known.last_update <= action.last_update:
+                    actions[action.id] = action
+        logger.info(
+            "The service lists %d Live Response actions%s.", len(actions), f" created since {since}" if since else ""
+        )
+        return list(actions.values())
+
+    def _is_chosen(self, action: MachineAction) -> bool:
+        settings = self.settings
+        return (
+            action.type == machine_action.LIVE_RESPONSE
+            and (settings.start_date is None or action.creation >= settings.start_date)
+            and (settings.end_date is None or action.creation < settings.end_date)
+            and (not settings.machine_ids or (action.machine_id or "").lower() in settings.machine_ids)
+        )
+
+    def _configured(self, readers: Iterable[ActionReader]) -> list[MachineAction]:
+        readers = tuple(readers)
+        wanted = [entry for entry in self.settings.actions if any(reader.needs(entry) for reader in readers)]
+        window = OrderedWindow(
+            wanted,
+            lambda entry: start(lambda: self.client.machine_action(entry.id)),
+            size=self.settings.max_concurrency,
+        )
+        actions: list[MachineAction] = []
+        for entry, future in window:
+            try:
+                action = machine_action.from_api(take(future, self.lifetime))
+            except NotFoundError as error:
+                self.complaints.append(f"`actions` names {entry.id}, which the service does not know ({error})")
+                continue
+            except ReadFailedError as error:
+                self.complaints.append(f"`actions` names {entry.id}, which could not be read: {error}")
+                continue
+            if action is None or action.type != machine_action.LIVE_RESPONSE:
+                kind = action.type if action else "nothing"
+                self.complaints.append(f"`actions` names {entry.id}, which is {kind}, not a Live Response action")
+                continue
+            missing = set(entry.command_indexes or ()) - {command.index for command in action.commands}
+            if missing and action.is_final:
+                numbers = ", ".join(map(str, sorted(missing)))
+                self.complaints.append(f"`actions` names command {numbers} of {entry.id}, which it does not have")
+            actions.append(action)
+        return actions
+
+    def raise_complaints(self) -> None:
+        """Raises: TapError: Some configured actions could not be read; everything else was."""
+        if self.complaints:
+            raise TapError(f"{'; '.join(self.complaints)}. Everything else was read.")

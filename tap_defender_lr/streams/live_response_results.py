@@ -1,0 +1,134 @@
+"""`live_response_results`: a record for each command of each final action, with its result, or why there is none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk import typing as th
+from typing_extensions import override
+
+from tap_defender_lr import decoding, timestamps
+from tap_defender_lr.streams.command_results import CommandResultsStream
+from tap_defender_lr.text import column_text
+
+if TYPE_CHECKING:
+    from tap_defender_lr.fetching import Fetched
+    from tap_defender_lr.planning import Item
+
+
+class LiveResponseResultsStream(CommandResultsStream):
+    """One record per command of a final Live Response action."""
+
+    name = "live_response_results"
+    primary_keys = ("machine_action_id", "command_index")
+    unit = "results"
+    schema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        th.Property("machine_action_id", th.StringType, required=True, description="GUID of the machine action."),
+        th.Property("command_index", th.IntegerType, required=True, description="Index of the command in it, from 0."),
+        th.Property("tenant_id", th.StringType, description="GUID of the Entra tenant."),
+        th.Property("machine_id", th.StringType, description="Defender's ID of the device."),
+        th.Property("computer_dns_name", th.StringType, description="Name of the device when the action was started."),
+        th.Property(
+            "requestor", th.StringType, description="Who started it: a user's UPN, or an app's ID or display name."
+        ),
+        th.Property("requestor_comment", th.StringType, description="The comment given when it was started."),
+        th.Property("request_source", th.StringType, description="`PublicApi` for actions started through the API."),
+        th.Property(
+            "action_status", th.StringType, description="`Succeeded`, `Failed`, `TimeOut`, `Cancelled`; more may come."
+        ),
+        th.Property("creation_date_time_utc", th.DateTimeType, description="When the action was created."),
+        th.Property(
+            "last_update_date_time_utc", th.DateTimeType, description="When the action last changed. Replication key."
+        ),
+        th.Property("command_type", th.StringType, description="`RunScript`, `GetFile` or `PutFile`; more may come."),
+        th.Property("command_status", th.StringType, description="State of this command, such as `Completed`."),
+        th.Property(
+            "command_params",
+            th.ObjectType(additional_properties=True),
+            description="Parameters of the command, key → value, such as `ScriptName` and `Args`.",
+        ),
+        th.Property("command_errors", th.ArrayType(th.StringType), description="What the service says went wrong."),
+        th.Property("command_start_time", th.DateTimeType, description="When the command started on the device."),
+        th.Property("command_end_time", th.DateTimeType, description="When it ended on the device."),
+        th.Property(
+            "result_status",
+            th.StringType,
+            description=(
+                "`fetched`, `no_result`, `not_run`, `skipped`, `unavailable`, `unreadable` or `failed`: see the table."
+            ),
+        ),
+        th.Property("result_error", th.StringType, description="Why there is no result, or what is wrong with it."),
+        th.Property("script_name", th.StringType, description="Name of the script that ran."),
+        th.Property(
+            "exit_code", th.IntegerType, description="Exit code as the agent reports it; 0 does not prove success."
+        ),
+        th.Property(
+            "script_output",
+            th.StringType,
+            description="Standard output, without NUL and without the transcript line, else as printed.",
+        ),
+        th.Property("script_errors", th.StringType, description="Standard error."),
+        th.Property("script_output_truncated", th.BooleanType, description="`script_output` was cut."),
+        th.Property("script_errors_truncated", th.BooleanType, description="`script_errors` was cut."),
+        th.Property(
+            "transcript_path", th.StringType, description="Where PowerShell left its transcript on the device."
+        ),
+        th.Property("result_size", th.IntegerType, description="Bytes of the result as downloaded."),
+        th.Property("result_sha256", th.StringType, description="SHA-256 of the result as downloaded."),
+        th.Property("file_name", th.StringType, description="Name of a collected file (GetFile)."),
+        th.Property("file_size", th.IntegerType, description="Bytes of the collected file."),
+        th.Property("file_sha256", th.StringType, description="SHA-256 of the collected file."),
+        th.Property("file_url", th.StringType, description="Where the collected file was stored."),
+    ).to_dict()
+
+    @override
+    def record(self, item: Item, status: str | None, fetched: Fetched | None) -> dict[str, Any]:
+        record = {**dict.fromkeys(self.schema["properties"]), **self._envelope(item)}
+        if fetched is None:
+            return {**record, "result_status": status}
+        if fetched.download is None:
+            status = "unavailable" if fetched.absent else "failed"
+            return {**record, "result_status": status, "result_error": fetched.absent or fetched.failed}
+        with fetched.download.body as body:
+            result = decoding.decode(
+                body, max_output_bytes=self.run.settings.max_output_bytes, complete=fetched.download.complete
+            )
+        return {
+            **record,
+            "result_status": "fetched" if result.readable else "unreadable",
+            "result_error": result.error,
+            "script_name": result.script_name or record["script_name"],
+            "exit_code": result.exit_code,
+            "script_output": result.script_output,
+            "script_errors": result.script_errors,
+            "script_output_truncated": result.script_output_truncated,
+            "script_errors_truncated": result.script_errors_truncated,
+            "transcript_path": result.transcript_path,
+            "result_size": fetched.download.size,
+            "result_sha256": fetched.download.sha256,
+        }
+
+    def _envelope(self, item: Item) -> dict[str, Any]:
+        """What is known of a command without its result."""
+        action, command, raw = item.action, item.command, item.action.raw
+        assert command is not None  # noqa: S101  this stream's items all have one
+        return {
+            "machine_action_id": action.id,
+            "command_index": command.index,
+            "tenant_id": self.run.credential.tenant_id,
+            "machine_id": action.machine_id,
+            "computer_dns_name": column_text(raw.get("computerDnsName")),
+            "requestor": column_text(raw.get("requestor")),
+            "requestor_comment": column_text(raw.get("requestorComment")),
+            "request_source": column_text(raw.get("requestSource")),
+            "action_status": action.status,
+            "creation_date_time_utc": timestamps.normalize(raw.get("creationDateTimeUtc")),
+            "last_update_date_time_utc": action.last_update,
+            "command_type": command.type,
+            "command_status": command.status,
+            "command_params": command.params,
+            "command_errors": command.errors,
+            "command_start_time": command.start_time,
+            "command_end_time": command.end_time,
+            "script_name": command.script_name,
+        }

@@ -1,0 +1,170 @@
+"""What all streams have in common: plan → records → state, and how a run ends in the middle.
+
+This is also the one place where private methods of the SDK are overridden; `tests/test_sdk_contract.py` fails when
+the SDK changes what they rely on.
+"""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk import Stream
+from typing_extensions import override
+
+from tap_defender_lr import planning
+from tap_defender_lr.errors import InterruptedRunError, TapError, TimeIsUpError
+from tap_defender_lr.planning import Item, Plan, StreamState
+from tap_defender_lr.stdout import exit_code
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from singer_sdk.helpers.types import Context
+
+    from tap_defender_lr.machine_action import MachineAction
+    from tap_defender_lr.run import Run
+    from tap_defender_lr.settings import ConfiguredAction
+    from tap_defender_lr.tap import TapDefenderLr
+
+_STATE_RECORDS = 25
+_STATE_SECONDS = 30.0
+_PROGRESS_SECONDS = 30.0
+
+
+class PlannedStream(Stream, abc.ABC):
+    """A flat, sorted, incremental stream that emits the items of a plan."""
+
+    _tap: TapDefenderLr
+    replication_key = "last_update_date_time_utc"
+    is_sorted = True
+    check_sorted = False
+    """Items that failed in an earlier run come first, whatever their last update."""
+    unit: ClassVar[str]
+    """What one record is, in the plural, for a person."""
+
+    @override
+    def __init__(self, tap: TapDefenderLr) -> None:
+        super().__init__(tap)
+        self.counts: Counter[str] = Counter()
+        """Records of this run by kind, for the summary."""
+        self.plan: Plan | None = None
+        self._unsaved = 0
+        self._last_state = self._last_progress = time.monotonic()
+
+    @abc.abstractmethod
+    def items_of(self, action: MachineAction) -> Sequence[Item]:
+        """The items of one action, none if it is not ready or the settings leave it out."""
+
+    @abc.abstractmethod
+    def emit(self, plan: Plan) -> Iterator[tuple[dict[str, Any], Item, bool]]:
+        """Yield (record, item, advance) for the items of the plan; `advance` as in `Plan.emitted`."""
+
+    @abc.abstractmethod
+    def describe_plan(self, plan: Plan) -> str:
+        """One line for a person: what is going to be read, and what it costs."""
+
+    @property
+    def run(self) -> Run:
+        return self._tap.run
+
+    @property
+    def is_incremental(self) -> bool:
+        return self.replication_method == "INCREMENTAL"
+
+    @property
+    def saved_state(self) -> StreamState:
+        """What earlier runs left; nothing when the catalog asks for FULL_TABLE."""
+        return StreamState.from_state(self.stream_state if self.is_incremental else {})
+
+    def list_from(self) -> str | None:
+        return self.saved_state.list_from(self.run.settings.lookback_days)
+
+    def needs(self, configured: ConfiguredAction) -> bool:
+        return planning.action_key(configured.id) not in self.saved_state.done
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[dict[str, Any]]:
+        """The records of the plan. A failure of the run ends the process with its exit code, after the last STATE."""
+        try:
+            yield from self._records()
+        except GeneratorExit:  # the SDK stops reading (`--test`): what it did not take was not emitted
+            raise
+        except TimeIsUpError:
+            self.logger.info("`max_run_minutes` is over: the next run continues here.")
+            self.save_state()
+        except InterruptedRunError:
+            self.save_state()
+            number = self.run.lifetime.signal_number or 0
+            self.logger.info("Stopped by a signal: the next run continues here.")
+            raise SystemExit(exit_code(number)) from None
+        except TapError as error:
+            self.save_state()
+            self.logger.error("%s", error)
+            raise SystemExit(1) from None
+        except Exception:
+            self.save_state()
+            raise
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        self.run.lifetime.raise_if_interrupted()
+        self.plan = plan = planning.make_plan(
+            self.run.actions(self._tap.selected_streams()),
+            self.saved_state,
+            self.items_of,
+            now=time.time(),
+            explicit=bool(self.run.settings.actions),
+        )
+        for lost in plan.lost:
+            self.logger.warning(
+                "Command %d of action %s failed for 3 days and is not listed any more: it is given up.",
+                lost.index,
+                lost.action_id,
+            )
+        self.logger.info("%s", self.describe_plan(plan))
+        for record, item, advance in self.emit(plan):
+            yield record
+            # The SDK has written the record by now.
+            plan.emitted(item, advance=advance)
+            self._unsaved += 1
+            if self._unsaved >= _STATE_RECORDS:
+                self.save_state()
+            self.tick()
+            self.run.lifetime.raise_if_interrupted()
+        self.save_state()
+
+    def tick(self) -> None:
+        """Called often, also while waiting: writes state and progress when it is time."""
+        now = time.monotonic()
+        if self._unsaved and now - self._last_state >= _STATE_SECONDS:
+            self.save_state()
+        if now - self._last_progress >= _PROGRESS_SECONDS:
+            self._last_progress = now
+            self.report_progress()
+
+    def report_progress(self) -> None:
+        """A line in the log for a person who waits."""
+
+    def save_state(self) -> None:
+        """Write a STATE message with which the next run continues exactly here."""
+        if self.plan is not None and self.is_incremental:
+            self.stream_state.update({"replication_key": self.replication_key, **self.plan.state()})
+        self._unsaved = 0
+        self._last_state = time.monotonic()
+        self._tap.state_writer.write_state(self._tap.state)
+
+    # Private methods of the SDK.
+
+    @override
+    def get_replication_key_signpost(self, context: Context | None = None) -> None:
+        """No signpost in state: it only serves unsorted streams."""
+
+    @override
+    def _write_starting_replication_value(self, context: Context | None) -> None:
+        """Not used: the SDK would compare the bookmark (a last update) with `start_date` (a creation time)."""
+
+    @override
+    def _increment_stream_state(self, latest_record: dict[str, Any], *, context: Context | None = None) -> None:
+        """The plan knows better than the last record: items that are tried again must not move the bookmark back."""

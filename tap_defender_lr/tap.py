@@ -1,0 +1,177 @@
+"""The Singer tap: settings in, streams out."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk import Tap
+from singer_sdk.exceptions import ConfigValidationError
+from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
+from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
+from typing_extensions import override
+
+from tap_defender_lr import redaction, settings, stdout
+from tap_defender_lr.errors import TapError
+from tap_defender_lr.quota import HOUR, MINUTE
+from tap_defender_lr.run import Run
+from tap_defender_lr.streams.command_results import CommandResultsStream
+from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
+from tap_defender_lr.streams.machine_actions import MachineActionsStream
+
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import IO
+
+    import click
+
+    from tap_defender_lr.streams.planned import PlannedStream
+
+
+class TapDefenderLr(Tap):
+    """Singer tap for results of Microsoft Defender for Endpoint Live Response."""
+
+    name = "tap-defender-lr"
+    config_jsonschema = settings.JSON_SCHEMA
+    message_writer_class = stdout.WholeLineWriter
+    capabilities: ClassVar[list[CapabilitiesEnum]] = [
+        TapCapabilities.CATALOG,
+        TapCapabilities.STATE,
+        TapCapabilities.DISCOVER,
+        PluginCapabilities.ABOUT,
+        PluginCapabilities.STREAM_MAPS,
+        PluginCapabilities.FLATTENING,
+        PluginCapabilities.STRUCTURED_LOGGING,
+    ]
+
+    @override
+    def __init__(self, *, parse_env_config: bool = False, **kwargs: Any) -> None:
+        redaction.install()
+        if parse_env_config:
+            found = list(settings.environment_problems(os.environ, settings.JSON_SCHEMA, self._env_var_prefix))
+            if found:
+                raise ConfigValidationError("The settings are not valid", errors=found, schema=settings.JSON_SCHEMA)
+        super().__init__(parse_env_config=parse_env_config, **kwargs)
+
+    @override
+    def discover_streams(self) -> list[PlannedStream]:
+        return [LiveResponseResultsStream(self), MachineActionsStream(self)]
+
+    @cached_property
+    def run(self) -> Run:
+        """What the streams share. Needs valid settings; makes no call."""
+        return Run(settings.Settings.from_config(self.config))
+
+    def selected_streams(self) -> list[PlannedStream]:
+        return [stream for stream in self.streams.values() if stream.selected]  # type: ignore[misc]
+
+    @override
+    def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
+        """As the SDK does it, but with sentences that never hold a value: it may be a secret."""
+        self.append_builtin_config(self.config_jsonschema)
+        self._config = {name: value for name, value in self._config.items() if value is not None}
+        redaction.remember(str(self._config.get("client_secret") or ""))
+        validator = JSONSchemaValidator(self.config_jsonschema)  # it also fills in the defaults
+        found = list(validator.iter_errors(self._config))
+        errors = [settings.type_problem(error) for error in found if error.absolute_path]
+        if raise_errors:
+            errors = errors or list(settings.problems(self._config))
+            if errors:
+                raise ConfigValidationError("The settings are not valid", errors=errors, schema=self.config_jsonschema)
+            for warning in settings.warnings(self._config, self.config_jsonschema["properties"]):
+                self.logger.warning("%s", warning)
+        return errors
+
+    @override
+    def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
+        """The SDK's handler writes STATE into the middle of a half-written line and exits with 0."""
+        if "run" not in vars(self):  # nothing has begun
+            raise SystemExit(stdout.exit_code(signum))
+        stdout.stop_on_signal(self.run.lifetime, signum)
+
+    @classmethod
+    @override
+    def cb_config(cls, ctx: click.Context, param: click.Option, value: tuple[str, ...]) -> _ConfigInput:
+        for path in value:
+            if path != "ENV":
+                _read_json(path, "--config")
+        return super().cb_config(ctx, param, value)
+
+    @classmethod
+    @override
+    def invoke(  # type: ignore[override]  # the SDK's own signature differs from its base class likewise
+        cls,
+        *,
+        about: bool = False,
+        about_format: str | None = None,
+        config: _ConfigInput | None = None,
+        state: IO[str] | None = None,
+        catalog: IO[str] | None = None,
+    ) -> None:
+        """Like the SDK's, with a summary at the end and one sentence for a file that is no JSON."""
+        super(Tap, cls).invoke(about=about, about_format=about_format)
+        cls.print_version(print_fn=cls.logger.info)
+        config = config or _ConfigInput()
+        tap = cls(
+            config=config.config,
+            state=None if state is None else _parse_json(state.read(), f"--state {state.name}"),
+            catalog=None if catalog is None else _parse_json(catalog.read(), f"--catalog {catalog.name}"),
+            parse_env_config=config.parse_env,
+            validate_config=True,
+        )
+        try:
+            tap.sync_all()
+            tap.run.raise_complaints()
+        finally:
+            tap.log_summary()
+        if tap.run.lifetime.signal_number is not None:
+            raise SystemExit(stdout.exit_code(tap.run.lifetime.signal_number))
+
+    def log_summary(self) -> None:
+        """What happened, in a few lines for a person."""
+        waiting = 0
+        for stream in self.selected_streams():
+            if stream.plan is None:
+                continue
+            counts = ", ".join(f"{count:,} {kind}" for kind, count in stream.counts.most_common()) or "nothing new"
+            self.logger.info("Done with %s: %s.", stream.name, counts)
+            waiting = max(waiting, stream.plan.waiting)
+            left = stream.plan.left
+            if left:
+                self.logger.info("%s %s are left for the next run.", f"{left:,}", stream.unit)
+            if isinstance(stream, CommandResultsStream) and stream.plan.failing:
+                self.logger.info("%s failed results are tried again first thing next run.", f"{stream.plan.failing:,}")
+        if waiting:
+            self.logger.info("%s actions still wait for their device; later runs look at them again.", f"{waiting:,}")
+        if "ledger" in vars(self.run):
+            left_now = self.run.ledger.left()
+            self.logger.info(
+                "%s calls spent; %s calls are left this minute, %s this hour.",
+                f"{self.run.client.calls:,}",
+                f"{left_now[MINUTE]:,}",
+                f"{left_now[HOUR]:,}",
+            )
+
+
+def _read_json(path: str, option: str) -> dict[str, Any]:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise TapError(f"{option}: the file {path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise TapError(f"{option}: the file {path} is not UTF-8 text.") from None
+    return _parse_json(text, f"{option}: the file {path}")
+
+
+def _parse_json(text: str, what: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise TapError(f"{what} is not valid JSON{where}.") from None
+    if not isinstance(document, dict):
+        raise TapError(f"{what} must hold a JSON object.")
+    return document

@@ -28,7 +28,7 @@ _ADVICE = {
     "AADSTS7000222": "The client secret has expired: make a new one in the app registration and set `client_secret`.",
     "AADSTS700016": "The tenant does not know this app: check `client_id` and `tenant_id`.",
     "AADSTS7000112": "The app is disabled in this tenant: an administrator can enable it in Enterprise applications.",
-    "AADSTS90002": "There is no such tenant: check `tenant_id`.",
+    "AADSTS90002": "The sign-in host does not know the tenant: check `tenant_id`.",
     "AADSTS900023": "`tenant_id` is neither a GUID nor a domain name of a tenant.",
     "AADSTS53003": "Conditional access blocks the app: exclude it from the policy, or run from an allowed network.",
     "AADSTS500011": "The tenant does not know the resource of `token_scope`: is Defender for Endpoint set up there?",
@@ -62,7 +62,7 @@ class Credential:
                 self._wait(pause)
                 try:
                     return self._acquire(refused)
-                except requests.RequestException as error:
+                except (requests.RequestException, msal.exceptions.MsalServiceError) as error:
                     reason = self._unreachable(error)
             raise SignInError(reason)
 
@@ -93,17 +93,23 @@ class Credential:
         """The tenant's GUID as the token names it, also where the settings have a domain name."""
         return str(_claims(self._token).get("tid") or self._settings.tenant_id)
 
-    def _unreachable(self, error: requests.RequestException) -> str:
-        status = getattr(error.response, "status_code", None)
-        reason = f"it answers with status {status}" if status else describe(error)
+    def _unreachable(self, error: Exception) -> str:
+        status = re.search(r"\b5\d\d\b", str(error))
+        if isinstance(error, (requests.HTTPError, msal.exceptions.MsalServiceError)):
+            reason = f"it answers with status {status[0]}" if status else "it answers with an error"
+        else:
+            reason = describe(error)
         if isinstance(error, requests.exceptions.SSLError):
             reason += ", so if a proxy inspects TLS, set REQUESTS_CA_BUNDLE to its certificate"
         return f"Cannot sign in: the sign-in host {self._settings.login_url} cannot be used: {reason}."
 
     def _refused(self, description: str) -> str:
+        tenant = self._settings.tenant_id
+        if "Unable to get authority configuration" in description:  # MSAL's words for an unknown tenant
+            return f"The sign-in host {self._settings.login_url} does not know the tenant {tenant}: check `tenant_id`."
         code = re.search(r"AADSTS\d+", description)
         advice = _ADVICE.get(code[0] if code else "", "Check `tenant_id`, `client_id` and `client_secret`.")
-        return f"Sign-in to tenant {self._settings.tenant_id} was refused. {advice} ({_first_sentence(description)})"
+        return f"Sign-in to tenant {tenant} was refused. {advice} ({_first_sentence(description)})"
 
 
 def _reason(answer: Any) -> str:

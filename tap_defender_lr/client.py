@@ -26,7 +26,15 @@ from tap_defender_lr.errors import (
 from tap_defender_lr.machine_action import LIVE_RESPONSE
 from tap_defender_lr.redaction import redact
 from tap_defender_lr.text import clean_text
-from tap_defender_lr.transport import CONNECT_SECONDS, READ_SECONDS, describe, new_session, read_body, retry_after
+from tap_defender_lr.transport import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    Authorization,
+    describe,
+    new_session,
+    read_body,
+    retry_after,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -219,7 +227,8 @@ class DefenderClient:
             response = self._session.get(
                 self._api_url + request.path,
                 params=request.query,
-                headers={"Authorization": f"Bearer {token}", "Accept": "application/json"},
+                auth=Authorization(f"Bearer {token}"),
+                headers={"Accept": "application/json"},
                 timeout=(CONNECT_SECONDS, READ_SECONDS),
                 allow_redirects=False,
                 stream=True,

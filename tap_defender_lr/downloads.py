@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 import requests
-from requests.auth import AuthBase
-from typing_extensions import override
 
 from tap_defender_lr.errors import NotFoundError, ReadFailedError
-from tap_defender_lr.transport import CONNECT_SECONDS, READ_SECONDS, chunks, describe, new_session
+from tap_defender_lr.transport import CONNECT_SECONDS, READ_SECONDS, Authorization, chunks, describe, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,21 +51,12 @@ class LinkRefusedError(Exception):
         self.renewable = renewable
 
 
-class _NoAuthorization(AuthBase):
-    """Keeps `requests` from looking for credentials of its own, such as those of a .netrc file."""
-
-    @override
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers.pop("Authorization", None)
-        return request
-
-
 class BlobStore:
     """Downloads from whatever host a link names. Safe to use from several threads."""
 
     def __init__(self, *, connections: int = 10) -> None:
         self._session = new_session(connections)
-        self._session.auth = _NoAuthorization()
+        self._session.auth = Authorization(None)
 
     def download(self, link: str, *, keep_bytes: int, stop: Callable[[], None]) -> Download:
         """Download the result behind a link, keeping at most its first `keep_bytes` bytes.

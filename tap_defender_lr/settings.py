@@ -274,7 +274,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[str]:
     for name in ("tenant_id", "client_id", "client_secret"):
         if not str(config.get(name) or "").strip():
             yield f"`{name}` is missing: {_advice(name)}"
-    tenant = str(config.get("tenant_id") or "")
+    tenant = str(config.get("tenant_id") or "").strip()
     if tenant and not all(character.isalnum() or character in "-._" for character in tenant):
         yield "`tenant_id` must be the tenant's GUID or domain name, such as contoso.onmicrosoft.com, and nothing else."
     for name in ("api_url", "login_url"):

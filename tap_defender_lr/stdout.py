@@ -8,7 +8,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, BinaryIO
 
-from singer_sdk.singerlib.encoding.simple import Message, SimpleSingerWriter
+from singer_sdk.singerlib.encoding.simple import Message, SimpleSingerWriter, StateMessage
 from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
@@ -26,6 +26,9 @@ class WholeLineWriter(SimpleSingerWriter):
     `PYTHONUNBUFFERED` is set, since Python's text layer ignores short raw writes (python/cpython#85393).
     """
 
+    ended_with_state = False
+    """Whether the last line was a STATE."""
+
     @override
     def serialize_message(self, message: Message) -> str:
         # Without \u escapes: a record stays as long as its text, far below the 50 MiB that Meltano takes per line.
@@ -40,6 +43,7 @@ class WholeLineWriter(SimpleSingerWriter):
         while view:
             view = view[buffer.write(view) or 0 :]
         buffer.flush()
+        self.ended_with_state = isinstance(message, StateMessage)
 
 
 def stop_on_signal(lifetime: Lifetime, signal_number: int) -> None:

@@ -12,15 +12,16 @@ from singer_sdk import Tap
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
+from singer_sdk.singerlib.encoding.simple import StateMessage
 from typing_extensions import override
 
 from tap_defender_lr import redaction, settings, stdout
 from tap_defender_lr.errors import TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.run import Run
-from tap_defender_lr.streams.command_results import CommandResultsStream
 from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
 from tap_defender_lr.streams.machine_actions import MachineActionsStream
+from tap_defender_lr.text import counted
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -37,6 +38,7 @@ class TapDefenderLr(Tap):
     name = "tap-defender-lr"
     config_jsonschema = settings.JSON_SCHEMA
     message_writer_class = stdout.WholeLineWriter
+    message_writer: stdout.WholeLineWriter
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
@@ -125,12 +127,22 @@ class TapDefenderLr(Tap):
         try:
             tap.sync_all()
             tap.run.raise_complaints()
-        finally:
-            tap.log_summary()
+        except BrokenPipeError:
+            raise
+        except BaseException:
+            tap.finish()
+            raise
+        tap.finish()
         if tap.run.lifetime.signal_number is not None:
             raise SystemExit(stdout.exit_code(tap.run.lifetime.signal_number))
 
-    def log_summary(self) -> None:
+    def finish(self) -> None:
+        """End the output with STATE, since some loaders only keep one that was the last line, and sum up the run."""
+        if self.state and not self.message_writer.ended_with_state:
+            self.write_message(StateMessage(value=self.state))
+        self._log_summary()
+
+    def _log_summary(self) -> None:
         """What happened, in a few lines for a person."""
         waiting = 0
         for stream in self.selected_streams():
@@ -139,20 +151,19 @@ class TapDefenderLr(Tap):
             counts = ", ".join(f"{count:,} {kind}" for kind, count in stream.counts.most_common()) or "nothing new"
             self.logger.info("Done with %s: %s.", stream.name, counts)
             waiting = max(waiting, stream.plan.waiting)
-            left = stream.plan.left
-            if left:
-                self.logger.info("%s %s are left for the next run.", f"{left:,}", stream.unit)
-            if isinstance(stream, CommandResultsStream) and stream.plan.failing:
-                self.logger.info("%s failed results are tried again first thing next run.", f"{stream.plan.failing:,}")
+            if stream.plan.left:
+                self.logger.info("%s left for the next run.", counted(stream.plan.left, *stream.unit))
+            if stream.plan.failing:
+                what = counted(stream.plan.failing, "failed result is", "failed results are")
+                self.logger.info("%s tried again first thing next run.", what)
         if waiting:
-            self.logger.info("%s actions still wait for their device; later runs look at them again.", f"{waiting:,}")
-        if "ledger" in vars(self.run):
-            left_now = self.run.ledger.left()
+            what = counted(waiting, "action still waits for its device", "actions still wait for their device")
+            self.logger.info("%s; later runs look again.", what)
+        if "client" in vars(self.run):
+            left = self.run.ledger.left()
+            spent = counted(self.run.client.calls, "call", "calls")
             self.logger.info(
-                "%s calls spent; %s calls are left this minute, %s this hour.",
-                f"{self.run.client.calls:,}",
-                f"{left_now[MINUTE]:,}",
-                f"{left_now[HOUR]:,}",
+                "%s spent; %s left this minute, %s this hour.", spent, f"{left[MINUTE]:,}", f"{left[HOUR]:,}"
             )
 
 

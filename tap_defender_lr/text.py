@@ -46,6 +46,11 @@ def cut(text: str, max_bytes: int) -> tuple[str, bool]:
     return encoded[:max_bytes].decode(errors="ignore"), True
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """`1 call`, `1,500 calls`."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
 def snake_case(name: str) -> str:
     """`lastUpdateDateTimeUtc` → `last_update_date_time_utc`, `errorHResult` → `error_h_result`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from typing_extensions import override
 
 from tap_defender_lr.errors import ReadFailedError
 
@@ -20,6 +22,20 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 """Longest silence between two bytes. `requests` has no limit for a whole answer, `chunks` has."""
 _CHUNK = 64 * 1024
+
+
+class Authorization(AuthBase):
+    """Exactly this authorization, or none: without it `requests` takes one for the host from a .netrc file."""
+
+    def __init__(self, value: str | None) -> None:
+        self._value = value
+
+    @override
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers.pop("Authorization", None)
+        if self._value is not None:
+            request.headers["Authorization"] = self._value
+        return request
 
 
 def new_session(connections: int) -> requests.Session:

@@ -13,6 +13,7 @@ from tap_defender_lr.errors import ServiceError, TimeIsUpError
 from tap_defender_lr.fetching import Fetched
 from tap_defender_lr.planning import Item, Plan, command_key
 from tap_defender_lr.streams.planned import PlannedStream
+from tap_defender_lr.text import counted
 from tap_defender_lr.workers import OrderedWindow, finished, start, take
 
 if TYPE_CHECKING:
@@ -73,24 +74,29 @@ class CommandResultsStream(PlannedStream, abc.ABC):
     @override
     def describe_plan(self, plan: Plan) -> str:
         settings = self.run.settings
-        calls = sum(self.status_without_asking(item) is None for item in plan.items)
+        line = f"Plan: {counted(len(plan.items), *self.unit)} to read" if plan.items else "Plan: nothing new to read"
         again = sum(item.retry is not None for item in plan.items)
-        line = f"Plan: {len(plan.items):,} {self.unit} to read"
-        line += f", {again:,} of them failed in an earlier run" if again else ""
-        line += f"; {calls:,} calls for download links"
+        if again:
+            line += f", {again:,} of them failed in an earlier run"
+        calls = sum(self.status_without_asking(item) is None for item in plan.items)
+        if plan.items:
+            line += f"; {counted(calls, 'call for a download link', 'calls for download links')}"
         if calls:
             line += (
                 f", {_duration(self.run.ledger.forecast(calls))} at {settings.calls_per_minute:,} calls a minute and "
                 f"{settings.calls_per_hour:,} an hour"
             )
-        return f"{line}; {plan.waiting:,} actions wait for their device."
+        if plan.waiting:
+            line += f"; {counted(plan.waiting, 'action waits for its device', 'actions wait for their device')}"
+        return f"{line}."
 
     @override
     def emit(self, plan: Plan) -> Iterator[tuple[dict[str, Any], Item, bool]]:
         limit = self.ABORT_AT_RECORD_COUNT
-        size = self.run.settings.max_concurrency if limit is None else limit + 1
-        self._total, self._handled, self._began = len(plan.items), 0, time.monotonic()
-        window = OrderedWindow(plan.items, self._begin, size=size)
+        # The SDK's `--test` takes one record more than its limit: no call is spent on the others.
+        items = plan.items if limit is None else plan.items[: limit + 1]
+        self._total, self._handled, self._began = len(items), 0, time.monotonic()
+        window = OrderedWindow(items, self._begin, size=self.run.settings.max_concurrency)
         failures: list[tuple[dict[str, Any], Item, bool]] = []
         advance = True
         for item, future in window:
@@ -154,7 +160,7 @@ class CommandResultsStream(PlannedStream, abc.ABC):
             "Progress: %s of %s %s, %s left.",
             f"{self._handled:,}",
             f"{self._total:,}",
-            self.unit,
+            self.unit[1],
             _duration(max(by_quota, by_pace)),
         )
 

@@ -10,7 +10,7 @@ from typing_extensions import override
 from tap_defender_lr import timestamps
 from tap_defender_lr.planning import Item, Plan, fingerprint
 from tap_defender_lr.streams.planned import PlannedStream
-from tap_defender_lr.text import column_text, snake_case
+from tap_defender_lr.text import column_text, counted, snake_case
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ class MachineActionsStream(PlannedStream):
 
     name = "machine_actions"
     primary_keys = ("id",)
-    unit = "machine actions"
+    unit = ("machine action", "machine actions")
     schema: ClassVar[dict[str, Any]] = th.PropertiesList(
         th.Property("id", th.StringType, required=True, description="GUID of the action."),
         th.Property("tenant_id", th.StringType, description="GUID of the Entra tenant."),
@@ -81,7 +81,7 @@ class MachineActionsStream(PlannedStream):
 
     @override
     def describe_plan(self, plan: Plan) -> str:
-        return f"Plan: {len(plan.items):,} new or changed machine actions; {plan.waiting:,} wait for their device."
+        return f"Plan: {counted(len(plan.items), *self.unit)}, new or changed."
 
     @override
     def emit(self, plan: Plan) -> Iterator[tuple[dict[str, Any], Item, bool]]:

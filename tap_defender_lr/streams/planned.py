@@ -42,8 +42,8 @@ class PlannedStream(Stream, abc.ABC):
     is_sorted = True
     check_sorted = False
     """Items that failed in an earlier run come first, whatever their last update."""
-    unit: ClassVar[str]
-    """What one record is, in the plural, for a person."""
+    unit: ClassVar[tuple[str, str]]
+    """What one record is, and what several are, for a person."""
 
     @override
     def __init__(self, tap: TapDefenderLr) -> None:

@@ -1,0 +1,235 @@
+"""The ledger, with a clock that only moves when somebody waits."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_defender_lr.quota import HOUR, MAX_CALL_SECONDS, MINUTE, Ledger, Rate, Reservation, forecast
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RATES = (Rate(100, MINUTE), Rate(1500, HOUR))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        assert seconds > 0
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def call(ledger: Ledger, clock: Clock) -> float:
+    ledger.settle(ledger.acquire(clock.wait))
+    return clock.now
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [(100, 0), (101, 60), (200, 60), (201, 120), (1500, 840), (1501, 3600), (1600, 3600), (1601, 3660), (3001, 7200)],
+)
+def test_calls_go_out_as_early_as_both_windows_allow(tmp_path: Path, clock: Clock, number: int, after: float) -> None:
+    ledger = Ledger(None, "a", RATES, clock=clock)
+    start = clock.now
+    for _ in range(number):
+        last = call(ledger, clock)
+    assert last - start == pytest.approx(after, abs=0.001)
+
+
+@given(st.lists(st.floats(0, 20), max_size=80))
+def test_no_window_is_ever_exceeded(pauses: list[float]) -> None:
+    clock = Clock()
+    rates = (Rate(3, 10.0), Rate(8, 60.0))
+    ledger = Ledger(None, "a", rates, clock=clock)
+    times: list[float] = []
+    for pause in pauses:
+        clock.now += pause
+        times.append(call(ledger, clock))
+    for rate in rates:
+        for first, last in zip(times, times[rate.calls :], strict=False):
+            assert last - first >= rate.seconds - 1e-6
+
+
+def test_a_call_under_way_counts_as_made_at_the_latest_moment_possible(clock: Clock) -> None:
+    """So a slow call cannot reach the service later than the ledger thinks; a killed one only frees its slot later."""
+    ledger = Ledger(None, "a", (Rate(1, MINUTE),), clock=clock)
+    assert isinstance(ledger.reserve(), Reservation)
+    assert ledger.reserve() == pytest.approx(MAX_CALL_SECONDS + MINUTE)
+
+
+def test_accounts_do_not_share_their_quota(tmp_path: Path, clock: Clock) -> None:
+    file = tmp_path / "quota.sqlite"
+    one, other = (Ledger(file, account, (Rate(1, MINUTE),), clock=clock) for account in ("a", "b"))
+    assert isinstance(one.reserve(), Reservation)
+    assert isinstance(other.reserve(), Reservation)
+    assert isinstance(one.reserve(), float)
+    one.close()
+    other.close()
+
+
+def test_a_later_run_knows_the_calls_of_an_earlier_one(tmp_path: Path, clock: Clock) -> None:
+    file = tmp_path / "deep" / "folder" / "quota.sqlite"
+    first = Ledger(file, "a", (Rate(2, MINUTE),), clock=clock)
+    call(first, clock)
+    call(first, clock)
+    first.close()
+    second = Ledger(file, "a", (Rate(2, MINUTE),), clock=clock)
+    assert second.reserve() == pytest.approx(MINUTE)
+    assert second.left() == {MINUTE: 0}
+    second.close()
+
+
+def test_threads_share_one_ledger(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "quota.sqlite", "a", (Rate(50, MINUTE),))
+    granted: list[Reservation | float] = []
+    threads = [threading.Thread(target=lambda: granted.extend(ledger.reserve() for _ in range(20))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(outcome, Reservation) for outcome in granted) == 50
+    ledger.close()
+
+
+def test_processes_share_one_file(tmp_path: Path) -> None:
+    program = textwrap.dedent("""
+        import pathlib, sys
+        from tap_defender_lr.quota import Ledger, Rate, Reservation
+        ledger = Ledger(pathlib.Path(sys.argv[1]), "a", (Rate(50, 3600.0),))
+        print(sum(isinstance(ledger.reserve(), Reservation) for _ in range(40)))
+    """)
+    command = [sys.executable, "-c", program, str(tmp_path / "quota.sqlite")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    assert sum(int(process.communicate()[0]) for process in running) == 50
+
+
+class TestGate:
+    def test_a_429_closes_the_gate_for_everybody(self, tmp_path: Path, clock: Clock) -> None:
+        file = tmp_path / "quota.sqlite"
+        mine, theirs = (Ledger(file, "a", RATES, clock=clock) for _ in range(2))
+        mine.settle(mine.acquire(clock.wait), throttled_for=8.0)
+        assert theirs.reserve() == pytest.approx(8.0)
+        mine.close()
+        theirs.close()
+
+    def test_a_single_call_finds_out_whether_it_is_open_again(self, clock: Clock) -> None:
+        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
+        clock.now += 8
+        probe = ledger.reserve()
+        assert isinstance(probe, Reservation)
+        assert probe.probe
+        assert isinstance(ledger.reserve(), float)  # the others wait for its answer
+        ledger.settle(probe)
+        assert isinstance(ledger.reserve(), Reservation)
+
+    def test_a_probe_that_is_throttled_closes_it_again(self, clock: Clock) -> None:
+        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
+        ledger.settle(ledger.acquire(clock.wait), throttled_for=30.0)
+        assert ledger.reserve() == pytest.approx(30.0)
+
+    def test_a_probe_without_an_answer_leaves_the_next_one_to_find_out(self, clock: Clock) -> None:
+        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
+        ledger.settle(ledger.acquire(clock.wait), answered=False)
+        again = ledger.reserve()
+        assert isinstance(again, Reservation)
+        assert again.probe
+
+    def test_a_probe_that_was_killed_is_replaced_in_the_end(self, clock: Clock) -> None:
+        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
+        ledger.acquire(clock.wait)
+        start = clock.now
+        assert ledger.acquire(clock.wait).probe
+        assert clock.now - start == pytest.approx(MAX_CALL_SECONDS, abs=1)
+
+
+class TestBrokenLedger:
+    def test_a_damaged_file_is_replaced_with_a_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        file = tmp_path / "quota.sqlite"
+        file.write_bytes(b"this is no database, whatever its name says" * 100)
+        ledger = Ledger(file, "a", RATES)
+        assert isinstance(ledger.reserve(), Reservation)
+        assert "damaged" in caplog.text
+        assert (tmp_path / "quota.sqlite.broken").exists()
+        ledger.close()
+        assert sqlite3.connect(file).execute("SELECT count(*) FROM calls").fetchone() == (1,)
+
+    def test_a_file_of_a_newer_version_is_replaced_with_a_warning(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        file = tmp_path / "quota.sqlite"
+        database = sqlite3.connect(file)
+        database.execute("PRAGMA user_version = 99")
+        database.close()
+        Ledger(file, "a", RATES).close()
+        assert "another version" in caplog.text
+
+    def test_a_place_that_cannot_be_written_is_done_without(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").write_text("")
+        ledger = Ledger(tmp_path / "file" / "quota.sqlite", "a", RATES)
+        assert isinstance(ledger.reserve(), Reservation)
+        assert "cannot be used" in caplog.text
+        ledger.close()
+
+    def test_a_file_that_fails_later_is_done_without_and_its_calls_are_kept(
+        self, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        ledger = Ledger(tmp_path / "quota.sqlite", "a", (Rate(3, MINUTE),), clock=clock)
+        call(ledger, clock)
+        reservation = ledger.acquire(clock.wait)
+        ledger._database.execute("PRAGMA query_only = ON")
+        ledger.settle(reservation)
+        assert "cannot be used" in caplog.text
+        assert ledger.left() == {MINUTE: 1}
+        ledger.close()
+
+    @pytest.mark.parametrize("jump", [-HOUR, -24 * HOUR, -30])
+    def test_a_clock_that_is_set_back_costs_one_window_at_most(self, clock: Clock, jump: float) -> None:
+        ledger = Ledger(None, "a", (Rate(1, MINUTE),), clock=clock)
+        call(ledger, clock)
+        clock.now += jump
+        start = clock.now
+        ledger.acquire(clock.wait)
+        assert clock.now - start <= MINUTE + MAX_CALL_SECONDS
+        assert clock.now - start >= min(MINUTE, -jump)
+
+
+@pytest.mark.parametrize(
+    ("calls", "seconds"),
+    [(0, 0), (1, 0), (100, 0), (101, 60), (1500, 840), (1501, 3600), (3000, 4440), (10_000, 22140)],
+)
+def test_forecast_is_the_optimum(calls: int, seconds: float) -> None:
+    assert forecast([], calls, 1000.0, RATES) == seconds
+
+
+def test_forecast_counts_what_is_already_spent(clock: Clock) -> None:
+    ledger = Ledger(None, "a", RATES, clock=clock)
+    for _ in range(100):
+        call(ledger, clock)
+    clock.now += 20
+    assert ledger.forecast(1) == pytest.approx(40)
+    assert ledger.left() == {MINUTE: 0, HOUR: 1400}

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tap_defender_lr.text import clean, clean_text, column_text, cut, snake_case
+
+ANY_TEXT = st.text(st.characters())  # surrogates included
+
+
+@pytest.mark.parametrize(
+    ("dirty", "cleaned"),
+    [
+        ("plain", "plain"),
+        ("N\x00U\x00L\x00", "NUL"),
+        ("half \ud83d pair", "half \ufffd pair"),
+        ("whole \U0001f600 pair", "whole \U0001f600 pair"),
+        ("\x1b[31mred\x1b[0m \u202e bidi \r\n\t", "\x1b[31mred\x1b[0m \u202e bidi \r\n\t"),
+    ],
+)
+def test_clean_text(dirty: str, cleaned: str) -> None:
+    assert clean_text(dirty) == cleaned
+
+
+def test_clean_reaches_every_depth_and_key() -> None:
+    assert clean({"a\x00": [{"b": "c\x00\ud800"}, 1, None, True, 1.5]}) == {"a": [{"b": "c\ufffd"}, 1, None, True, 1.5]}
+
+
+def test_clean_bounds_the_depth() -> None:
+    bomb: list[object] = []
+    for _ in range(900):
+        bomb = [bomb]
+    assert "nested more than" in json.dumps(clean(bomb))
+
+
+@given(ANY_TEXT)
+def test_cleaned_text_is_valid_utf8_without_nul(text: str) -> None:
+    cleaned = clean_text(text)
+    assert "\x00" not in cleaned
+    assert cleaned.encode().decode() == cleaned
+
+
+@pytest.mark.parametrize(
+    ("value", "column"), [("", None), ("\x00", None), (None, None), ("x", "x"), (5, "5"), (["x"], None), ({}, None)]
+)
+def test_column_text(value: object, column: str | None) -> None:
+    assert column_text(value) == column
+
+
+@given(st.text(), st.integers(0, 50))
+def test_cut_is_between_characters_and_as_long_as_it_can_be(text: str, size: int) -> None:
+    shortened, was_cut = cut(text, size)
+    assert text.startswith(shortened)
+    assert len(shortened.encode()) <= size
+    assert was_cut == (shortened != text)
+    if was_cut:
+        assert len(text[: len(shortened) + 1].encode()) > size
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("lastUpdateDateTimeUtc", "last_update_date_time_utc"),
+        ("errorHResult", "error_h_result"),
+        ("computerDnsName", "computer_dns_name"),
+        ("externalID", "external_id"),
+        ("id", "id"),
+        ("relatedFileInfo", "related_file_info"),
+    ],
+)
+def test_snake_case(name: str, column: str) -> None:
+    assert snake_case(name) == column

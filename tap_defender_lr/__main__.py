@@ -43,8 +43,6 @@ def _run() -> int:
         logger.error("%s", error.format_message())
     except TapError as error:
         logger.error("%s", error)
-    except BrokenPipeError:
-        logger.error("The reader of the output has gone away, so the tap stops.")
     except Exception:
         logger.exception("This is a bug in the tap; please report it with these lines.")
     else:

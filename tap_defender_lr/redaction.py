@@ -36,7 +36,7 @@ _known: tuple[str, ...] = ()
 def remember(secret: str | None) -> None:
     """From now on this very text is masked wherever it appears."""
     global _known  # noqa: PLW0603  replaced as a whole, so that other threads can go over it meanwhile
-    if secret and len(secret) >= 4 and secret not in _known:
+    if secret and len(secret) >= 8 and secret not in _known:
         _known = (*_known, secret)
 
 

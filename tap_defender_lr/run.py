@@ -128,11 +128,12 @@ class Run:
             wanted,
             lambda entry: start(lambda: self.client.machine_action(entry.id)),
             size=self.settings.max_concurrency,
+            lifetime=self.lifetime,
         )
         actions: list[MachineAction] = []
         for entry, future in window:
             try:
-                action = machine_action.from_api(take(future, self.lifetime))
+                action = machine_action.from_api(future.result())
             except NotFoundError as error:
                 self.complaints.append(f"`actions` names {entry.id}, which the service does not know ({error})")
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,8 @@ from typing_extensions import override
 
 if TYPE_CHECKING:
     from tap_defender_lr.lifetime import Lifetime
+
+logger = logging.getLogger(__name__)
 
 BLOCKED_SECONDS = 10.0
 """How long after the first signal a process may still be stuck in a write that nobody reads."""
@@ -28,6 +31,8 @@ class WholeLineWriter(SimpleSingerWriter):
 
     ended_with_state = False
     """Whether the last line was a STATE."""
+    reader_is_gone = False
+    """Whether the reader of the pipe has closed it."""
 
     @override
     def serialize_message(self, message: Message) -> str:
@@ -37,13 +42,22 @@ class WholeLineWriter(SimpleSingerWriter):
     @override
     def write_message(self, message: Message) -> None:
         line = f"{self.format_message(message)}\n".encode(errors="replace")
-        sys.stdout.flush()
-        buffer: BinaryIO = sys.stdout.buffer
-        view = memoryview(line)
-        while view:
-            view = view[buffer.write(view) or 0 :]
-        buffer.flush()
+        try:
+            _write(line)
+        except BrokenPipeError:
+            self.reader_is_gone = True
+            logger.error("The reader of the output has gone away, so the tap stops.")
+            raise SystemExit(1) from None
         self.ended_with_state = isinstance(message, StateMessage)
+
+
+def _write(line: bytes) -> None:
+    sys.stdout.flush()
+    buffer: BinaryIO = sys.stdout.buffer
+    view = memoryview(line)
+    while view:
+        view = view[buffer.write(view) or 0 :]
+    buffer.flush()
 
 
 def stop_on_signal(lifetime: Lifetime, signal_number: int) -> None:

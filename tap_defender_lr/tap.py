@@ -127,8 +127,6 @@ class TapDefenderLr(Tap):
         try:
             tap.sync_all()
             tap.run.raise_complaints()
-        except BrokenPipeError:
-            raise
         except BaseException:
             tap.finish()
             raise
@@ -138,7 +136,7 @@ class TapDefenderLr(Tap):
 
     def finish(self) -> None:
         """End the output with STATE, since some loaders only keep one that was the last line, and sum up the run."""
-        if self.state and not self.message_writer.ended_with_state:
+        if self.state and not (self.message_writer.ended_with_state or self.message_writer.reader_is_gone):
             self.write_message(StateMessage(value=self.state))
         self._log_summary()
 

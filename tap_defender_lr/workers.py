@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ def finished(result: _R) -> Future[_R]:
     return future
 
 
-def take(future: Future[_R], lifetime: Lifetime, tick: Callable[[], None] = lambda: None) -> _R:
-    """Wait for a worker on the main thread: a signal ends the wait at once, `tick` is called now and then.
+def take(future: Future[_R], lifetime: Lifetime) -> _R:
+    """Wait for a worker on the main thread; a signal ends the wait at once.
 
     Raises:
         InterruptedRunError: A signal came.
@@ -52,34 +52,71 @@ def take(future: Future[_R], lifetime: Lifetime, tick: Callable[[], None] = lamb
     """
     while not future.done():
         lifetime.raise_if_interrupted()
-        tick()
         wait([future], timeout=_LOOK_EVERY)
     lifetime.raise_if_interrupted()
     return future.result()
 
 
 class OrderedWindow(Generic[_T, _R]):
-    """Iterates over (item, future) in the order of the items, with at most `size` of them under way."""
+    """Iterates over (item, finished future) in the order of the items while later ones are already worked on.
 
-    def __init__(self, items: Iterable[_T], begin: Callable[[_T], Future[_R]], *, size: int) -> None:
+    Args:
+        items: What is to be done.
+        begin: Begins the work on one item.
+        size: How many items are worked on at the same time. As many again may be finished and wait for their turn,
+            so that one slow result does not leave the others idle.
+        lifetime: A signal ends the iteration.
+        tick: Called now and then while waiting.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[_T],
+        begin: Callable[[_T], Future[_R]],
+        *,
+        size: int,
+        lifetime: Lifetime,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
         self._items = iter(items)
         self._begin = begin
         self._size = size
+        self._lifetime = lifetime
+        self._tick = tick
         self._closed = False
-        self._under_way: deque[tuple[_T, Future[_R]]] = deque()
+        self._begun: deque[tuple[_T, Future[_R]]] = deque()
 
     def close(self) -> None:
-        """Begin no more items; those under way are still handed out."""
+        """Begin no more items; those that were begun are still handed out."""
         self._closed = True
 
     def __iter__(self) -> Iterator[tuple[_T, Future[_R]]]:
+        """Hand out one item after the other.
+
+        Raises:
+            InterruptedRunError: A signal came.
+        """
         while True:
-            while not self._closed and len(self._under_way) < self._size:
-                for item in self._items:
-                    self._under_way.append((item, self._begin(item)))
-                    break
-                else:
-                    self._closed = True
-            if not self._under_way:
+            working = self._fill()
+            if not self._begun:
                 return
-            yield self._under_way.popleft()
+            if self._begun[0][1].done():
+                self._lifetime.raise_if_interrupted()
+                yield self._begun.popleft()
+            else:
+                self._lifetime.raise_if_interrupted()
+                self._tick()
+                wait(working, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
+
+    def _fill(self) -> list[Future[_R]]:
+        """Begin as many items as there is room for, and return those that are worked on."""
+        working = [future for _, future in self._begun if not future.done()]
+        while not self._closed and len(working) < self._size and len(self._begun) < 2 * self._size:
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._closed = True
+                break
+            self._begun.append((item, self._begin(item)))
+            working += [self._begun[-1][1]] if not self._begun[-1][1].done() else []
+        return working

@@ -14,7 +14,7 @@ from tap_defender_lr.fetching import Fetched
 from tap_defender_lr.planning import Item, Plan, command_key
 from tap_defender_lr.streams.planned import PlannedStream
 from tap_defender_lr.text import counted
-from tap_defender_lr.workers import OrderedWindow, finished, start, take
+from tap_defender_lr.workers import OrderedWindow, finished, start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,12 +96,18 @@ class CommandResultsStream(PlannedStream, abc.ABC):
         # The SDK's `--test` takes one record more than its limit: no call is spent on the others.
         items = plan.items if limit is None else plan.items[: limit + 1]
         self._total, self._handled, self._began = len(items), 0, time.monotonic()
-        window = OrderedWindow(items, self._begin, size=self.run.settings.max_concurrency)
+        window = OrderedWindow(
+            items,
+            self._begin,
+            size=self.run.settings.max_concurrency,
+            lifetime=self.run.lifetime,
+            tick=self.tick,
+        )
         failures: list[tuple[dict[str, Any], Item, bool]] = []
         advance = True
         for item, future in window:
             try:
-                fetched = take(future, self.run.lifetime, self.tick)
+                fetched = future.result()
             except TimeIsUpError:
                 # Results behind this one may have arrived already; they are emitted, but the bookmark stays here.
                 window.close()

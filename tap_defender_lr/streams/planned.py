@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from tap_defender_lr.settings import ConfiguredAction
     from tap_defender_lr.tap import TapDefenderLr
 
-_STATE_RECORDS = 25
+_STATE_RECORDS = 16
+"""A process that is killed has paid for these again, and for what its workers had fetched ahead, at most twice
+`max_concurrency`: with the default of 8 no more than `max_concurrency` + 25 in all."""
 _STATE_SECONDS = 30.0
 _PROGRESS_SECONDS = 30.0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 from typing import TYPE_CHECKING, BinaryIO
@@ -76,4 +75,4 @@ def stop_on_signal(lifetime: Lifetime, signal_number: int) -> None:
 
 def exit_code(signal_number: int) -> int:
     """143 for SIGTERM and 130 for SIGINT, as shells report them."""
-    return 128 + signal.Signals(signal_number).value
+    return 128 + signal_number

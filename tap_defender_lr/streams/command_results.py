@@ -83,7 +83,7 @@ class CommandResultsStream(PlannedStream, abc.ABC):
             line += f"; {counted(calls, 'call for a download link', 'calls for download links')}"
         if calls:
             line += (
-                f", {_duration(self.run.ledger.forecast(calls))} at {settings.calls_per_minute:,} calls a minute and "
+                f", {duration(self.run.ledger.forecast(calls))} at {settings.calls_per_minute:,} calls a minute and "
                 f"{settings.calls_per_hour:,} an hour"
             )
         if plan.waiting:
@@ -167,11 +167,11 @@ class CommandResultsStream(PlannedStream, abc.ABC):
             f"{self._handled:,}",
             f"{self._total:,}",
             self.unit[1],
-            _duration(max(by_quota, by_pace)),
+            duration(max(by_quota, by_pace)),
         )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Rounded as a person would say it."""
     if seconds < 60:
         return "less than a minute"

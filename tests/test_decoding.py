@@ -3,6 +3,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import tracemalloc
 import zipfile
 import zlib
 from typing import Any
@@ -184,7 +185,14 @@ def test_a_gzip_bomb_is_read_no_further_than_needed() -> None:
     block = b"\x41" * 1_000_000
     for _ in range(100):
         bomb += packer.compress(block)
-    result = read(bomb + packer.compress(b'"}') + packer.flush(), max_output_bytes=1000)
+    bomb += packer.compress(b'"}') + packer.flush()
+    tracemalloc.start()
+    try:
+        result = read(bomb, max_output_bytes=1000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000  # of 100 MB
     assert result.readable
     assert result.script_output == "A" * 1000
     assert result.script_output_truncated

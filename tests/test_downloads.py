@@ -73,6 +73,15 @@ def test_no_token_and_the_link_byte_for_byte(side: Side, tmp_path: Path, monkeyp
     assert "%2B" in call.query or "%2F" in call.query or "%3D" in call.query
 
 
+def test_no_escape_of_the_link_is_rewritten(side: Side) -> None:
+    """The signature stands for the text that was signed; `requests` by itself would unquote %7E and %2D."""
+    query = "rscd=a%7Eb%2Dc&sig=x%2By%2Fz%3D"
+    with pytest.raises((LinkRefusedError, NotFoundError, ReadFailedError)):
+        side.blobs.download(f"{side.simulator.blob_url}/container/a%7Eb?{query}", keep_bytes=1, stop=lambda: None)
+    (call,) = [call for call in side.simulator.log if call.path.startswith("/container")]
+    assert (call.path, call.query) == ("/container/a%7Eb", query)
+
+
 def test_only_the_beginning_is_kept_of_what_is_too_long(side: Side) -> None:
     download = side.download(keep_bytes=1000)
     with download.body:

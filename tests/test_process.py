@@ -58,8 +58,15 @@ def finish(process: Process, begun: bytes = b"") -> tuple[int, list[dict[str, An
     return process.returncode, [json.loads(line) for line in (begun + out).splitlines()], err.decode()
 
 
-@pytest.mark.parametrize("unbuffered", [False, True])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code", "unbuffered"),
+    [
+        pytest.param(signal.SIGTERM, 143, True),
+        pytest.param(signal.SIGINT, 130, False),
+        pytest.param(signal.SIGTERM, 143, False, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("during", ["quota", "throttle", "backoff", "download"])
 def test_a_signal_during_a_wait(
     simulator: Simulator,
@@ -70,12 +77,14 @@ def test_a_signal_during_a_wait(
     code: int,
     unbuffered: bool,
 ) -> None:
-    rules = {
-        "throttle": Rule("link", after=8, times=1, **throttled(3000)),
-        "backoff": Rule("link", 503, headers={"Retry-After": "100"}, after=8),
-        "download": Rule("blob", after=8, delay=25),
-    }
-    simulator.rules += [rules[during]] if during in rules else []
+    # The first 8 results, which are fetched at the same time, arrive; the next one begins the wait.
+    for action in map(action_id, range(9, 41)):
+        rules = {
+            "throttle": Rule("link", action_id=action, times=1, **throttled(3000)),
+            "backoff": Rule("link", 503, headers={"Retry-After": "100"}, action_id=action),
+            "download": Rule("blob", action_id=action, delay=25),
+        }
+        simulator.rules += [rules[during]] if during in rules else []
     cli = make_cli(simulator)
     process = start(cli, unbuffered=unbuffered, **({"calls_per_minute": 9} if during == "quota" else {}))
     assert process.stdout is not None

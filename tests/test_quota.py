@@ -142,6 +142,13 @@ class TestGate:
         ledger.settle(probe)
         assert isinstance(ledger.reserve(), Reservation)
 
+    def test_a_call_that_was_under_way_before_does_not_open_it(self, clock: Clock) -> None:
+        ledger = Ledger(None, "a", RATES, clock=clock)
+        earlier, throttled = ledger.acquire(clock.wait), ledger.acquire(clock.wait)
+        ledger.settle(throttled, throttled_for=30.0)
+        ledger.settle(earlier)
+        assert ledger.reserve() == pytest.approx(30.0)
+
     def test_a_probe_that_is_throttled_closes_it_again(self, clock: Clock) -> None:
         ledger = Ledger(None, "a", RATES, clock=clock)
         ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)

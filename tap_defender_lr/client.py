@@ -291,12 +291,12 @@ def _explain(status: int, document: Mapping[str, Any] | None) -> str:
     error = (document or {}).get("error")
     error = error if isinstance(error, dict) else {}
     code, message = error.get("code"), error.get("message")
-    parts = [f"status {status}"]
+    text = f"status {status}"
     if isinstance(code, str) and code and code != str(status):
-        parts.append(code)
+        text += f" {code}"
     if isinstance(message, str) and message.strip() and "<" not in message:
-        parts.append(message.strip())
-    return redact(clean_text(" ".join(" ".join(parts).split())))[:500].rstrip(".")
+        text += f": {message}"
+    return redact(clean_text(" ".join(text.split())))[:500].rstrip(".")
 
 
 def _denied(reason: str) -> str:

@@ -15,6 +15,7 @@ from tap_defender_lr.downloads import BlobStore
 from tap_defender_lr.errors import NotFoundError, ReadFailedError, TapError
 from tap_defender_lr.fetching import ResultFetcher
 from tap_defender_lr.lifetime import Lifetime
+from tap_defender_lr.text import counted
 from tap_defender_lr.workers import OrderedWindow, start, take
 
 if TYPE_CHECKING:
@@ -107,9 +108,8 @@ class Run:
                 known = actions.get(action.id)
                 if known is None or known.last_update <= action.last_update:
                     actions[action.id] = action
-        logger.info(
-            "The service lists %d Live Response actions%s.", len(actions), f" created since {since}" if since else ""
-        )
+        what = counted(len(actions), "Live Response action", "Live Response actions")
+        logger.info("The service lists %s%s.", what, f" created since {since[:19]}Z" if since else "")
         return list(actions.values())
 
     def _is_chosen(self, action: MachineAction) -> bool:

@@ -172,8 +172,8 @@ PROPERTIES = th.PropertiesList(
         default=10 * MIB,
         title="Longest text in bytes",
         description=(
-            "Bytes of UTF-8 that `script_output` and `script_errors` hold at most. Longer text is cut between two "
-            "characters and flagged in `script_output_truncated` or `script_errors_truncated`."
+            "Bytes of UTF-8 that `script_output` and `script_errors` hold at most, 10 MiB by default. Longer text is "
+            "cut between two characters and flagged in `script_output_truncated` or `script_errors_truncated`."
         ),
     ),
 )

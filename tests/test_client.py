@@ -104,7 +104,7 @@ def test_a_service_that_sends_the_same_page_for_ever(side: Side) -> None:
 
 def test_a_list_that_is_refused(side: Side) -> None:
     side.simulator.rules.append(Rule("list", 400, {"error": {"code": "ODataError", "message": "no such field"}}))
-    with pytest.raises(ServiceError, match="status 400 ODataError no such field"):
+    with pytest.raises(ServiceError, match="status 400 ODataError: no such field"):
         list(side.client.machine_actions(None))
 
 

@@ -74,7 +74,10 @@ class CommandResultsStream(PlannedStream, abc.ABC):
     @override
     def describe_plan(self, plan: Plan) -> str:
         settings = self.run.settings
-        line = f"Plan: {counted(len(plan.items), *self.unit)} to read" if plan.items else "Plan: nothing new to read"
+        if not plan.items:
+            line = "Plan: no new results to read"
+        else:
+            line = f"Plan: {counted(len(plan.items), *self.unit)} to read"
         again = sum(item.retry is not None for item in plan.items)
         if again:
             line += f", {again:,} of them failed in an earlier run"

@@ -44,7 +44,7 @@ class MachineActionsStream(PlannedStream):
         th.Property("id", th.StringType, required=True, description="GUID of the action."),
         th.Property("tenant_id", th.StringType, description="GUID of the Entra tenant."),
         th.Property("type", th.StringType, description="Always `LiveResponse`."),
-        th.Property("title", th.StringType),
+        th.Property("title", th.StringType, description="Null for Live Response so far."),
         th.Property(
             "requestor", th.StringType, description="Who started it: a user's UPN, or an app's ID or display name."
         ),
@@ -58,16 +58,18 @@ class MachineActionsStream(PlannedStream):
         th.Property("computer_dns_name", th.StringType, description="Name of the device at that time."),
         th.Property("creation_date_time_utc", th.DateTimeType, description="When the action was created."),
         th.Property("last_update_date_time_utc", th.DateTimeType, description="When it last changed. Replication key."),
-        th.Property("cancellation_requestor", th.StringType),
-        th.Property("cancellation_comment", th.StringType),
-        th.Property("cancellation_date_time_utc", th.DateTimeType),
+        th.Property(
+            "cancellation_requestor", th.StringType, description="Who cancelled it: a user's UPN or an app's ID."
+        ),
+        th.Property("cancellation_comment", th.StringType, description="The comment given when it was cancelled."),
+        th.Property("cancellation_date_time_utc", th.DateTimeType, description="When it was cancelled."),
         th.Property("error_h_result", th.IntegerType, description="0, or a signed 32 bit HRESULT of what went wrong."),
-        th.Property("scope", th.StringType),
-        th.Property("external_id", th.StringType),
+        th.Property("scope", th.StringType, description="Of isolation and scans; null for Live Response so far."),
+        th.Property("external_id", th.StringType, description="As the service sends it."),
         th.Property("request_source", th.StringType, description="`PublicApi` for actions started through the API."),
-        th.Property("related_file_info", _FREE),
+        th.Property("related_file_info", _FREE, description="As the service sends it; null for Live Response so far."),
         th.Property("commands", th.ArrayType(_COMMAND), description="The commands with their state."),
-        th.Property("troubleshoot_info", _FREE),
+        th.Property("troubleshoot_info", _FREE, description="As the service sends it; its shape is not documented."),
         th.Property("extra", _FREE, description="Properties that this version of the tap does not know."),
     ).to_dict()
 
@@ -81,7 +83,7 @@ class MachineActionsStream(PlannedStream):
 
     @override
     def describe_plan(self, plan: Plan) -> str:
-        return f"Plan: {counted(len(plan.items), *self.unit)}, new or changed."
+        return f"Plan: {counted(len(plan.items), 'new or changed machine action', 'new or changed machine actions')}."
 
     @override
     def emit(self, plan: Plan) -> Iterator[tuple[dict[str, Any], Item, bool]]:

@@ -1,0 +1,189 @@
+"""Writes what documents say about settings and columns from the code: `make generate`, or `--check` to only compare.
+
+A generated region lies between two comment lines, `BEGIN <name>` and `END <name>`; everything else in the file is
+written by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tap_defender_lr import settings
+from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
+from tap_defender_lr.streams.machine_actions import MachineActionsStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class MarkerMissingError(Exception):
+    """Its text says which line is missing in which file."""
+
+
+def definitions() -> dict[str, dict[str, Any]]:
+    """The JSON schema of each setting of the tap; those that the SDK adds to every tap are not among them."""
+    return {name: settings.JSON_SCHEMA["properties"][name] for name in settings.PROPERTIES.wrapped}
+
+
+def required() -> list[str]:
+    """The settings that the tap misses in an empty configuration."""
+    defaults = {name: schema["default"] for name, schema in definitions().items() if "default" in schema}
+    found = list(settings.problems(defaults))
+    return [name for name in definitions() if any(sentence.startswith(f"`{name}` is missing") for sentence in found)]
+
+
+def type_name(schema: Mapping[str, Any]) -> str:
+    """A JSON schema's type as a reader calls it, such as `array of strings`."""
+    kinds: Sequence[str] = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    kind = " or ".join(kind for kind in kinds if kind != "null")
+    if kind == "array":
+        return f"array of {type_name(schema['items'])}s"
+    return str(schema.get("format", kind))
+
+
+def settings_table() -> str:
+    must = required()
+    return _table(
+        ["Setting", "Type", "Default", "Required", "Description"],
+        [
+            [
+                f"`{name}`",
+                type_name(schema) + (", secret" if schema.get("secret") else ""),
+                f"`{schema['default']}`" if "default" in schema else "",
+                "yes" if name in must else "",
+                schema["description"],
+            ]
+            for name, schema in definitions().items()
+        ],
+    )
+
+
+def columns_table(schema: Mapping[str, Any], keys: Sequence[str]) -> str:
+    return _table(
+        ["Column", "Type", "Description"],
+        [
+            [
+                f"`{name}`",
+                type_name(column),
+                " ".join(filter(None, ["Key." * (name in keys), column.get("description")])),
+            ]
+            for name, column in schema["properties"].items()
+        ],
+    )
+
+
+def meltano_settings() -> str:
+    """The keys `settings` and `settings_group_validation` of the plugin, at the depth they have in meltano.yml."""
+    lines = ["settings_group_validation:", f"- [{', '.join(required())}]", "settings:"]
+    for name, schema in definitions().items():
+        entry = {"name": name, "label": schema["title"], "kind": _meltano_kind(schema)}
+        entry |= {"sensitive": True} if schema.get("secret") else {}
+        entry |= {"value": schema["default"]} if "default" in schema else {}
+        lines += yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).splitlines()
+        # A folded text: read by a person, it has no quotes in it.
+        lines += ["  description: >-"]
+        lines += textwrap.wrap(
+            schema["description"],
+            width=116,
+            initial_indent="    ",
+            subsequent_indent="    ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return textwrap.indent("\n".join(lines), "    ")
+
+
+def _meltano_kind(schema: Mapping[str, Any]) -> str:
+    name = type_name(schema)
+    return {"date-time": "date_iso8601"}.get(name, name.partition(" ")[0])
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _html(text: str) -> str:
+    return f"<!-- {text} -->"
+
+
+def _yaml(text: str) -> str:
+    return f"    # {text}"
+
+
+#: File → how its comments look, and what belongs into each of its regions.
+REGIONS: dict[str, tuple[Callable[[str], str], dict[str, Callable[[], str]]]] = {
+    "README.md": (
+        _html,
+        {
+            "settings": lambda: f"\n{settings_table()}\n",
+            **{
+                f"columns {stream.name}": lambda stream=stream: (  # type: ignore[misc]
+                    f"\n{columns_table(stream.schema, stream.primary_keys)}\n"
+                )
+                for stream in (LiveResponseResultsStream, MachineActionsStream)
+            },
+        },
+    ),
+    "meltano.yml": (_yaml, {"settings": meltano_settings}),
+}
+
+
+def filled(text: str, file: str) -> str:
+    """The text of a file with its regions as they should be.
+
+    Raises:
+        MarkerMissingError: A region is not in the text.
+    """
+    comment, regions = REGIONS[file]
+    for name, content in regions.items():
+        begin, end = comment(f"BEGIN {name}"), comment(f"END {name}")
+        for marker in (begin, end):
+            if text.count(f"{marker}\n") != 1:
+                raise MarkerMissingError(
+                    f"{file} must hold the line `{marker.strip()}` once: "
+                    f"`{begin.strip()}` and `{end.strip()}` stand around the generated {name}."
+                )
+        before, _, rest = text.partition(f"{begin}\n")
+        _, found, after = rest.partition(f"{end}\n")
+        if not found:
+            raise MarkerMissingError(f"{file}: the line `{end.strip()}` must come after `{begin.strip()}`.")
+        text = f"{before}{begin}\n{content()}\n{end}\n{after}"
+    return text
+
+
+def main(arguments: Sequence[str] | None = None, *, root: Path = ROOT) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.generate", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if something is out of date")
+    check = parser.parse_args(arguments).check
+    code = 0
+    for file in REGIONS:
+        path = root / file
+        old = path.read_text(encoding="utf-8")
+        try:
+            new = filled(old, file)
+        except MarkerMissingError as error:
+            print(error, file=sys.stderr)
+            code = 1
+            continue
+        if new == old:
+            continue
+        if check:
+            print(f"{file} is out of date: run `make generate`.", file=sys.stderr)
+            code = 1
+        else:
+            path.write_text(new, encoding="utf-8", newline="\n")
+            print(f"{file} is up to date now.")
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The benchmark runs and its clients do what they are compared for. Never how fast: that is for `make bench`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="peak memory is measured with `resource`"),
+]
+ROOT = Path(__file__).parents[1]
+
+
+def test_every_client_brings_every_result_with_as_few_calls(tmp_path: Path) -> None:
+    file = tmp_path / "measured.json"
+    done = run("--quick", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    clients = json.loads(file.read_text(encoding="utf-8"))["clients"]
+    assert list(clients) == [
+        "script, requests.get",
+        "script, requests.Session",
+        "tap, default settings",
+        "tap, max_concurrency 4",
+        "tap, max_concurrency 16",
+    ]
+    for name, measurements in clients.items():
+        assert name in done.stdout
+        (measured,) = measurements
+        counts = {key: measured[key] for key in ("list_calls", "link_calls", "downloads", "throttled")}
+        assert counts == {"list_calls": 1, "link_calls": 20, "downloads": 20, "throttled": 0}
+        assert measured["peak_bytes"] > 10_000_000
+        assert measured["cpu_seconds"] > 0
+        assert 0 < measured["fetch_seconds"] < measured["wall_seconds"]
+
+
+def test_more_results_than_a_minute_allows_are_refused() -> None:
+    done = run("--results", "100")
+    assert done.returncode == 2
+    assert "must be a number from 1 to 99" in done.stderr
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=120, check=False)

@@ -1,0 +1,121 @@
+"""What documents and project files say about the tap is what the code says."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from scripts import generate
+from tap_defender_lr import settings
+from tap_defender_lr.tap import TapDefenderLr
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ROOT = generate.ROOT
+
+
+@pytest.fixture(scope="module")
+def plugin() -> dict[str, Any]:
+    project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    (extractor,) = project["plugins"]["extractors"]
+    assert isinstance(extractor, dict)
+    return extractor
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    """A directory with the documents as they look before anything was generated."""
+    for file, (comment, regions) in generate.REGIONS.items():
+        lines = [line for name in regions for line in (comment(f"BEGIN {name}"), comment(f"END {name}"), "by hand")]
+        (tmp_path / file).write_text("\n".join(["first", *lines, ""]), encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("file", generate.REGIONS)
+def test_generated_regions_are_up_to_date(file: str) -> None:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert generate.filled(text, file) == text, "run `make generate`"
+
+
+def test_generate_writes_only_into_the_regions(documents: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert generate.main(["--check"], root=documents) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        f"{file} is out of date: run `make generate`." for file in generate.REGIONS
+    ]
+    assert generate.main([], root=documents) == 0
+    assert generate.main(["--check"], root=documents) == 0
+    readme = (documents / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith("first\n<!-- BEGIN settings -->\n")
+    assert readme.count("by hand\n") == 3
+    assert "| `tenant_id` | string |  | yes | Entra tenant" in readme
+    assert "| `machine_action_id` | string | Key. GUID of the machine action. |" in readme
+
+
+@pytest.mark.parametrize("gone", ["<!-- BEGIN settings -->", "<!-- END columns machine_actions -->"])
+def test_a_missing_marker_is_named(documents: Path, gone: str, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = documents / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").replace(f"{gone}\n", ""), encoding="utf-8")
+    assert generate.main([], root=documents) == 1
+    assert f"README.md must hold the line `{gone}` once" in capsys.readouterr().err
+
+
+def test_table_cells_stay_in_their_line_and_column() -> None:
+    for table in (generate.settings_table(), generate.columns_table(settings.JSON_SCHEMA, ())):
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+
+
+def test_sample_config_is_valid_and_has_every_setting(caplog: pytest.LogCaptureFixture) -> None:
+    config = json.loads((ROOT / "sample_config.json").read_text(encoding="utf-8"))
+    assert list(config) == list(generate.definitions())
+    TapDefenderLr(config=config, validate_config=True)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == []
+
+
+def test_meltano_knows_every_setting(plugin: dict[str, Any]) -> None:
+    kinds = {
+        "string": "string",
+        "integer": "integer",
+        "date-time": "date_iso8601",
+        "array of objects": "array",
+        "array of strings": "array",
+    }
+    expected = [
+        {
+            "name": name,
+            "label": schema["title"],
+            "kind": kinds[generate.type_name(schema)],
+            **({"sensitive": True} if schema.get("secret") else {}),
+            **({"value": schema["default"]} if "default" in schema else {}),
+            "description": schema["description"],
+        }
+        for name, schema in generate.definitions().items()
+    ]
+    assert plugin["settings"] == expected
+    assert [entry["name"] for entry in expected if "sensitive" in entry] == ["client_secret"]
+    assert plugin["settings_group_validation"] == [["tenant_id", "client_id", "client_secret"]]
+
+
+def test_meltano_knows_the_capabilities(plugin: dict[str, Any]) -> None:
+    assert sorted(plugin["capabilities"]) == sorted(capability.value for capability in TapDefenderLr.capabilities)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "requirements").glob("*.txt")), ids=lambda path: path.name)
+def test_constraints_are_pinned_hashed_and_free_of_addresses(file: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert "://" not in text
+    assert "index-url" not in text
+    pinned = [line for line in text.splitlines() if line and not line.startswith((" ", "#"))]
+    assert pinned
+    for line in pinned:
+        assert re.fullmatch(r"[\w.-]+(\[[\w,-]+\])?==\S+( ; .+)? \\", line), line
+
+
+def test_the_loader_is_pinned_as_meltano_installs_it() -> None:
+    project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
+    (loader,) = project["plugins"]["loaders"]
+    assert (ROOT / "requirements" / "target-jsonl.in").read_text(encoding="utf-8").strip() == loader["pip_url"]

@@ -81,7 +81,7 @@ def columns_table(schema: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def meltano_settings() -> str:
-    """The keys `settings` and `settings_group_validation` of the plugin, at the depth they have in meltano.yml."""
+    """The keys `settings_group_validation` and `settings` of a plugin definition."""
     lines = ["settings_group_validation:", f"- [{', '.join(required())}]", "settings:"]
     for name, schema in definitions().items():
         entry = {"name": name, "label": schema["title"], "kind": _meltano_kind(schema)}
@@ -98,7 +98,7 @@ def meltano_settings() -> str:
             break_long_words=False,
             break_on_hyphens=False,
         )
-    return textwrap.indent("\n".join(lines), "    ")
+    return "\n".join(lines)
 
 
 def _meltano_kind(schema: Mapping[str, Any]) -> str:
@@ -116,7 +116,12 @@ def _html(text: str) -> str:
 
 
 def _yaml(text: str) -> str:
-    return f"    # {text}"
+    return f"# {text}"
+
+
+def _plugin(text: str) -> str:
+    """At the depth of a plugin in meltano.yml."""
+    return textwrap.indent(text, "    ")
 
 
 #: File → how its comments look, and what belongs into each of its regions.
@@ -133,7 +138,8 @@ REGIONS: dict[str, tuple[Callable[[str], str], dict[str, Callable[[], str]]]] = 
             },
         },
     ),
-    "meltano.yml": (_yaml, {"settings": meltano_settings}),
+    "meltano.yml": (lambda text: _plugin(_yaml(text)), {"settings": lambda: _plugin(meltano_settings())}),
+    "plugin.yaml": (_yaml, {"settings": meltano_settings}),
 }
 
 

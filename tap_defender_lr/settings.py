@@ -231,9 +231,10 @@ class Settings:
             else:
                 actions[action_id] = tuple(sorted({*(actions.get(action_id) or ()), *indexes}))
         return cls(
-            tenant_id=config["tenant_id"],
-            client_id=config["client_id"],
-            client_secret=config["client_secret"],
+            # Pasted values come with spaces and line ends around them.
+            tenant_id=config["tenant_id"].strip(),
+            client_id=config["client_id"].strip(),
+            client_secret=config["client_secret"].strip(),
             api_url=config["api_url"].rstrip("/"),
             login_url=config["login_url"].rstrip("/"),
             token_scope=config["token_scope"],

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 ROOT = generate.ROOT
 
 
-@pytest.fixture(scope="module")
-def plugin() -> dict[str, Any]:
-    project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
-    (extractor,) = project["plugins"]["extractors"]
-    assert isinstance(extractor, dict)
-    return extractor
+@pytest.fixture(scope="module", params=["meltano.yml", "plugin.yaml"])
+def plugin(request: pytest.FixtureRequest) -> dict[str, Any]:
+    definition = yaml.safe_load((ROOT / request.param).read_text(encoding="utf-8"))
+    if "plugins" in definition:
+        (definition,) = definition["plugins"]["extractors"]
+    assert isinstance(definition, dict)
+    return definition
 
 
 @pytest.fixture

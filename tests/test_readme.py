@@ -1,4 +1,4 @@
-"""What README.md states in numbers and names, held against the code. Its commands are run in `test_meltano.py`."""
+"""What README.md states in numbers and names. Its commands are run in `test_readme_commands.py`."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def _run() -> int:
     try:
         code = TapDefenderLr.cli(standalone_mode=False)
     except SystemExit as exit_:
-        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+        if not isinstance(exit_.code, str):
+            return exit_.code or 0
+        logger.error("%s", exit_.code)
     except click.Abort:
         return 130
     except click.ClickException as error:

@@ -19,7 +19,7 @@ from tap_defender_lr.text import counted
 from tap_defender_lr.workers import OrderedWindow, start, take
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from tap_defender_lr.machine_action import MachineAction
     from tap_defender_lr.settings import ConfiguredAction, Settings
@@ -38,10 +38,16 @@ class ActionReader(Protocol):
 
 
 class Run:
-    """Built from the settings without any call; each part comes to life when it is first used."""
+    """Built from the settings without any call; each part comes to life when it is first used.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: Of the run.
+        readers: Gives the streams of the run.
+    """
+
+    def __init__(self, settings: Settings, readers: Callable[[], Sequence[ActionReader]]) -> None:
         self.settings = settings
+        self._readers = readers
         self.lifetime = Lifetime(None if settings.max_run_minutes is None else settings.max_run_minutes * 60.0)
         self.complaints: list[str] = []
         """What went wrong with single configured actions; told at the end of the run, which then fails."""
@@ -82,20 +88,14 @@ class Run:
             keep_bytes=bytes_needed(self.settings.max_output_bytes),
         )
 
-    def actions(self, readers: Sequence[ActionReader]) -> list[MachineAction]:
-        """The Live Response actions that the settings choose, asked for once in a run.
-
-        Args:
-            readers: All streams of the run, since the first one that asks must ask for all of them.
-        """
+    def actions(self) -> list[MachineAction]:
+        """The Live Response actions that the settings choose, asked for once in a run, for all its streams."""
         if self._actions is None:
-            if self.settings.actions:
-                self._actions = self._configured(readers)
-            else:
-                self._actions = self._listed([reader.list_from() for reader in readers])
+            self._actions = self._configured() if self.settings.actions else self._listed()
         return self._actions
 
-    def _listed(self, starts: Sequence[str | None]) -> list[MachineAction]:
+    def _listed(self) -> list[MachineAction]:
+        starts = [reader.list_from() for reader in self._readers()]
         since = None if None in starts else min((start for start in starts if start), default=None)
         since = max((stamp for stamp in (since, self.settings.start_date) if stamp), default=None)
         rows = take(start(lambda: list(self.client.machine_actions(since))), self.lifetime)
@@ -121,8 +121,8 @@ class Run:
             and (not settings.machine_ids or (action.machine_id or "").lower() in settings.machine_ids)
         )
 
-    def _configured(self, readers: Iterable[ActionReader]) -> list[MachineAction]:
-        readers = tuple(readers)
+    def _configured(self) -> list[MachineAction]:
+        readers = self._readers()
         wanted = [entry for entry in self.settings.actions if any(reader.needs(entry) for reader in readers)]
         window = OrderedWindow(
             wanted,

@@ -60,12 +60,12 @@ class TapDefenderLr(Tap):
 
     @override
     def discover_streams(self) -> list[PlannedStream]:
-        return [LiveResponseResultsStream(self), MachineActionsStream(self)]
+        return [stream(self, lambda: self.run) for stream in (LiveResponseResultsStream, MachineActionsStream)]
 
     @cached_property
     def run(self) -> Run:
         """What the streams share. Needs valid settings; makes no call."""
-        return Run(settings.Settings.from_config(self.config))
+        return Run(settings.Settings.from_config(self.config), self.selected_streams)
 
     def selected_streams(self) -> list[PlannedStream]:
         return [stream for stream in self.streams.values() if stream.selected]  # type: ignore[misc]
@@ -90,7 +90,7 @@ class TapDefenderLr(Tap):
     @override
     def _handle_termination(self, signum: int, frame: FrameType | None) -> None:
         """The SDK's handler writes STATE into the middle of a half-written line and exits with 0."""
-        if "run" not in vars(self):  # nothing has begun
+        if "run" not in vars(self):  # no message has been written
             raise SystemExit(stdout.exit_code(signum))
         stdout.stop_on_signal(self.run.lifetime, signum)
 
@@ -124,15 +124,16 @@ class TapDefenderLr(Tap):
             parse_env_config=config.parse_env,
             validate_config=True,
         )
+        run = tap.run
         try:
             tap.sync_all()
-            tap.run.raise_complaints()
+            run.raise_complaints()
         except BaseException:
             tap.finish()
             raise
         tap.finish()
-        if tap.run.lifetime.signal_number is not None:
-            raise SystemExit(stdout.exit_code(tap.run.lifetime.signal_number))
+        if run.lifetime.signal_number is not None:
+            raise SystemExit(stdout.exit_code(run.lifetime.signal_number))
 
     def finish(self) -> None:
         """End the output with STATE, since some loaders only keep one that was the last line, and sum up the run."""

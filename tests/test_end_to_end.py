@@ -309,6 +309,7 @@ def test_a_missing_role_stops_the_run_with_one_sentence(world: World, make_cli: 
     errors = [line for line in run.stderr.splitlines() if "| ERROR" in line]
     assert len(errors) == 1
     assert "Grant the app the application permission Machine.ReadWrite.All" in errors[0]
+    assert run.stderr.splitlines()[-1] == errors[0]
     assert run.messages[-1]["type"] == "STATE"
 
 

@@ -20,14 +20,14 @@ from tap_defender_lr.planning import Item, Plan, StreamState
 from tap_defender_lr.stdout import exit_code
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
+    from singer_sdk import Tap
     from singer_sdk.helpers.types import Context
 
     from tap_defender_lr.machine_action import MachineAction
     from tap_defender_lr.run import Run
     from tap_defender_lr.settings import ConfiguredAction
-    from tap_defender_lr.tap import TapDefenderLr
 
 _STATE_RECORDS = 16
 """A process that is killed has paid for these again, and for what its workers had fetched ahead, at most twice
@@ -39,7 +39,6 @@ _PROGRESS_SECONDS = 30.0
 class PlannedStream(Stream, abc.ABC):
     """A flat, sorted, incremental stream that emits the items of a plan."""
 
-    _tap: TapDefenderLr
     replication_key = "last_update_date_time_utc"
     is_sorted = True
     check_sorted = False
@@ -48,8 +47,9 @@ class PlannedStream(Stream, abc.ABC):
     """What one record is, and what several are, for a person."""
 
     @override
-    def __init__(self, tap: TapDefenderLr) -> None:
+    def __init__(self, tap: Tap, run: Callable[[], Run]) -> None:
         super().__init__(tap)
+        self._run = run
         self.counts: Counter[str] = Counter()
         """Records of this run by kind, for the summary."""
         self.plan: Plan | None = None
@@ -70,7 +70,8 @@ class PlannedStream(Stream, abc.ABC):
 
     @property
     def run(self) -> Run:
-        return self._tap.run
+        """What the streams share. Discovery has no settings, so it is only made when a run begins."""
+        return self._run()
 
     @property
     def is_incremental(self) -> bool:
@@ -104,8 +105,7 @@ class PlannedStream(Stream, abc.ABC):
             raise SystemExit(exit_code(number)) from None
         except TapError as error:
             self.save_state()
-            self.logger.error("%s", error)
-            raise SystemExit(1) from None
+            raise SystemExit(str(error)) from None  # exit code 1, and the sentence comes last in the log
         except Exception:
             self.save_state()
             raise
@@ -113,7 +113,7 @@ class PlannedStream(Stream, abc.ABC):
     def _records(self) -> Iterator[dict[str, Any]]:
         self.run.lifetime.raise_if_interrupted()
         self.plan = plan = planning.make_plan(
-            self.run.actions(self._tap.selected_streams()),
+            self.run.actions(),
             self.saved_state,
             self.items_of,
             now=time.time(),

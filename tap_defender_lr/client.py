@@ -258,7 +258,7 @@ class DefenderClient:
 
 def _pauses() -> Iterator[float]:
     """Seconds between tries: doubling, with jitter, never less than half a second."""
-    steps = backoff.expo(base=2, factor=2, max_value=_MAX_PAUSE_SECONDS)
+    steps = backoff.expo(base=2, factor=1, max_value=_MAX_PAUSE_SECONDS)
     next(steps)
     return (max(backoff.full_jitter(step), 0.5) for step in steps)
 

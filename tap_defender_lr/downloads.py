@@ -7,7 +7,9 @@ import hashlib
 import re
 import tempfile
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import IO, TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 
@@ -40,15 +42,17 @@ class Download:
 
 
 class LinkRefusedError(Exception):
-    """The blob store does not take the link.
+    """The link is not taken, or leads to something else.
 
     Attributes:
-        renewable: A new link may help: this one has expired, or is not valid yet.
+        renewable: A new link may help: this one has expired, say.
+        valid_in: Seconds until the very same link is going to be taken, when the clocks of the service differ.
     """
 
-    def __init__(self, reason: str, *, renewable: bool) -> None:
+    def __init__(self, reason: str, *, renewable: bool, valid_in: float | None = None) -> None:
         super().__init__(reason)
         self.renewable = renewable
+        self.valid_in = valid_in
 
 
 class BlobStore:
@@ -126,7 +130,33 @@ def _refusal(response: requests.Response) -> Exception:
     code = code or (found[1].decode() if (found := re.search(rb"<Code>(\w+)</Code>", detail)) else "")
     reason = f"download: status {status}{f' {code}' if re.fullmatch('[A-Za-z]+', code) else ''}"
     if status == 403:
-        return LinkRefusedError(reason, renewable=code in {"", "AuthenticationFailed"})
+        return LinkRefusedError(reason, renewable=code in {"", "AuthenticationFailed"}, valid_in=_valid_in(detail))
     if status in {404, 410}:
         return NotFoundError(reason)
     return ReadFailedError(reason)
+
+
+def _valid_in(detail: bytes) -> float | None:
+    """Seconds between "now" and the start of a link that is not valid yet, both as the blob store tells them."""
+    found = re.search(rb"Start \[([^]]+)\].*Current \[([^]]+)\]", detail, re.DOTALL)
+    try:
+        start, current = (parsedate_to_datetime(found[n].decode()) for n in (1, 2)) if found else (None, None)
+    except (TypeError, ValueError):
+        return None
+    if start is None or current is None or current >= start:
+        return None
+    return (start - current).total_seconds()
+
+
+def check_link(link: str, action_id: str, command_index: int) -> None:
+    """Make sure that a link leads to the result of this command, as far as it tells.
+
+    The file name that the blob store is asked to give the download (`rscd`) is `output_<action>_<index>.json`.
+
+    Raises:
+        LinkRefusedError: It names another command.
+    """
+    disposition = parse_qs(urlsplit(link).query).get("rscd", [""])[0]
+    named = re.search(r"output_([0-9a-fA-F-]{36})_(\d+)\b", disposition)
+    if named and (named[1].lower(), int(named[2])) != (action_id.lower(), command_index):
+        raise LinkRefusedError("the download link leads to the result of another command", renewable=True)

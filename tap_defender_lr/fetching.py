@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import backoff
 
 from tap_defender_lr import timestamps
-from tap_defender_lr.downloads import LinkRefusedError
+from tap_defender_lr.downloads import LinkRefusedError, check_link
 from tap_defender_lr.errors import NotFoundError, ReadFailedError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ FRESH_SECONDS = 300
 _FRESH_PAUSES = (2.0, 4.0, 8.0, 16.0)
 _PAUSES = (2.0,)
 _DOWNLOAD_TRIES = 4
+_MAX_SKEW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,18 +77,26 @@ class ResultFetcher:
             self._lifetime.wait(pause)
 
     def _through_link(self, action_id: str, index: int) -> Download:
-        """Ask for a link and use it at once, since it lives for 30 minutes; a refused one is replaced once."""
+        """Ask for a link and use it at once, since it lives for 30 minutes; a refused one has one more chance."""
+        link = self._client.download_link(action_id, index)
         try:
-            return self._download(self._client.download_link(action_id, index))
-        except LinkRefusedError as error:
-            if not error.renewable:
-                raise ReadFailedError(str(error)) from None
+            return self._download(link, action_id, index)
+        except LinkRefusedError as refusal:
+            if refusal.valid_in is not None:  # a new link would not be valid earlier
+                self._lifetime.wait(min(refusal.valid_in, _MAX_SKEW_SECONDS))
+                chance = "also when tried again later"
+            elif refusal.renewable:
+                link = self._client.download_link(action_id, index)
+                chance = "also with a new link"
+            else:
+                raise ReadFailedError(str(refusal)) from None
         try:
-            return self._download(self._client.download_link(action_id, index))
-        except LinkRefusedError as error:
-            raise ReadFailedError(f"{error}, also with a new link") from None
+            return self._download(link, action_id, index)
+        except LinkRefusedError as refusal:
+            raise ReadFailedError(f"{refusal}, {chance}") from None
 
-    def _download(self, link: str) -> Download:
+    def _download(self, link: str, action_id: str, index: int) -> Download:
+        check_link(link, action_id, index)
         pauses = backoff.expo(base=2, factor=1, max_value=30)
         next(pauses)
         tries = 0

@@ -103,6 +103,15 @@ def test_expired_link_may_be_renewed(side: Side, service_clock: ServiceClock) ->
     with pytest.raises(LinkRefusedError, match="status 403 AuthenticationFailed") as raised:
         side.blobs.download(link, keep_bytes=1, stop=lambda: None)
     assert raised.value.renewable
+    assert raised.value.valid_in is None
+
+
+def test_a_link_that_is_not_valid_yet_says_when_it_will_be(side: Side, service_clock: ServiceClock) -> None:
+    link = side.link()
+    service_clock.now -= 20
+    with pytest.raises(LinkRefusedError) as raised:
+        side.blobs.download(link, keep_bytes=1, stop=lambda: None)
+    assert raised.value.valid_in == pytest.approx(20, abs=1)
 
 
 def test_a_refusal_that_no_new_link_cures(side: Side) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from defender_simulator import Rule, throttled
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
 from tap_defender_lr.settings import SERVICE_CALLS_PER_HOUR, SERVICE_CALLS_PER_MINUTE
 from tap_defender_lr.streams.command_results import duration
@@ -36,6 +37,16 @@ def test_the_test_command_is_the_one_of_ci() -> None:
     assert "\nmake test\n" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!https?:)([^)#]+)\)", README))
-def test_links_to_files_lead_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize(
+    "file", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda file: file.name
+)
+def test_links_to_files_lead_somewhere(file: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", file.read_text(encoding="utf-8")):
+        assert (file.parent / link).exists(), link
+
+
+def test_the_faults_of_the_simulator_are_written_as_they_work() -> None:
+    rules = re.findall(r"`(Rule\([^`]*\))`", (ROOT / "docs" / "simulator.md").read_text(encoding="utf-8"))
+    assert len(rules) >= 10
+    for rule in rules:
+        assert isinstance(eval(rule, {"Rule": Rule, "throttled": throttled}), Rule)  # the text is our own

@@ -33,11 +33,13 @@ def definitions() -> dict[str, dict[str, Any]]:
     return {name: settings.JSON_SCHEMA["properties"][name] for name in settings.PROPERTIES.wrapped}
 
 
-def required() -> list[str]:
-    """The settings that the tap misses in an empty configuration."""
-    defaults = {name: schema["default"] for name, schema in definitions().items() if "default" in schema}
-    found = list(settings.problems(defaults))
-    return [name for name in definitions() if any(sentence.startswith(f"`{name}` is missing") for sentence in found)]
+def required_groups() -> list[list[str]]:
+    """The settings that go together, for each way to sign in; what the environment may give is left out."""
+    groups = []
+    for method, (needed, _) in settings.AUTH_METHODS.items():
+        chosen = [] if method == definitions()["auth_method"]["default"] else ["auth_method"]
+        groups.append(["tenant_id", *chosen, *(name for name in needed if name != "federated_token_file")])
+    return groups
 
 
 def type_name(schema: Mapping[str, Any]) -> str:
@@ -50,7 +52,7 @@ def type_name(schema: Mapping[str, Any]) -> str:
 
 
 def settings_table() -> str:
-    must = required()
+    must = settings.JSON_SCHEMA["required"]
     return _table(
         ["Setting", "Type", "Default", "Required", "Description"],
         [
@@ -82,10 +84,13 @@ def columns_table(schema: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 def meltano_settings() -> str:
     """The keys `settings_group_validation` and `settings` of a plugin definition."""
-    lines = ["settings_group_validation:", f"- [{', '.join(required())}]", "settings:"]
+    groups = [f"- [{', '.join(group)}]" for group in required_groups()]
+    lines = ["settings_group_validation:", *groups, "settings:"]
     for name, schema in definitions().items():
         entry = {"name": name, "label": schema["title"], "kind": _meltano_kind(schema)}
         entry |= {"sensitive": True} if schema.get("secret") else {}
+        options = [{"label": value, "value": value} for value in schema.get("enum", ()) if value is not None]
+        entry |= {"options": options} if options else {}
         entry |= {"value": schema["default"]} if "default" in schema else {}
         lines += yaml.safe_dump([entry], sort_keys=False, allow_unicode=True).splitlines()
         # A folded text: read by a person, it has no quotes in it.
@@ -103,7 +108,7 @@ def meltano_settings() -> str:
 
 def _meltano_kind(schema: Mapping[str, Any]) -> str:
     name = type_name(schema)
-    return {"date-time": "date_iso8601"}.get(name, name.partition(" ")[0])
+    return "options" if "enum" in schema else {"date-time": "date_iso8601"}.get(name, name.partition(" ")[0])
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msal
 import requests
 
+from tap_defender_lr.credentials import TokenSource, token_source
 from tap_defender_lr.errors import SignInError
 from tap_defender_lr.redaction import redact, remember
 from tap_defender_lr.transport import describe
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from tap_defender_lr.settings import Settings
 
-_TIMEOUT_SECONDS = 30
 _PAUSES = (0.0, 6.0, 12.0)
 """Seconds before each try. MSAL answers a repetition within 5 s of a failure from its memory."""
 _ADVICE = {
@@ -30,6 +30,19 @@ _ADVICE = {
     "AADSTS7000112": "The app is disabled in this tenant: an administrator can enable it in Enterprise applications.",
     "AADSTS90002": "The sign-in host does not know the tenant: check `tenant_id`.",
     "AADSTS900023": "`tenant_id` is neither a GUID nor a domain name of a tenant.",
+    "AADSTS700027": (
+        "The certificate is not the one of the app: upload it in the app registration under Certificates & secrets."
+    ),
+    "AADSTS700024": "The clock of this machine is wrong, or the token in `federated_token_file` has expired.",
+    "AADSTS70021": "No federated credential of the app fits the issuer, subject and audience of the federated token.",
+    "AADSTS7002138": "No federated credential of the app fits the subject of the federated token.",
+    "AADSTS700211": "No federated credential of the app fits the issuer of the federated token.",
+    "AADSTS700212": "No federated credential of the app fits the audience of the federated token.",
+    "AADSTS700213": "No federated credential of the app fits the subject of the federated token.",
+    "AADSTS7000218": "The app allows no device code: turn on `Allow public client flows` in its registration.",
+    "AADSTS65001": "Nobody has consented: grant admin consent in the app registration under API permissions.",
+    "AADSTS70016": "Nobody signed in with the code in time: run again.",
+    "AADSTS70020": "The code has expired: run again, and enter it within 15 minutes.",
     "AADSTS53003": "Conditional access blocks the app: exclude it from the policy, or run from an allowed network.",
     "AADSTS500011": "The tenant does not know the resource of `token_scope`: is Defender for Endpoint set up there?",
     "AADSTS1002012": "`token_scope` is not valid for an app: it must end with /.default.",
@@ -44,9 +57,8 @@ class Credential:
         self._settings = settings
         self._wait = wait
         self._lock = threading.Lock()
-        self._app: msal.ConfidentialClientApplication | None = None
+        self._source: TokenSource | None = None
         self._token = ""
-        remember(settings.client_secret)
 
     def token(self, *, refused: str | None = None) -> str:
         """A valid access token, renewed five minutes before it expires.
@@ -67,22 +79,13 @@ class Credential:
             raise SignInError(reason)
 
     def _acquire(self, refused: str | None) -> str:
+        renew = refused is not None and refused == self._token
         try:
-            # The constructor already asks the sign-in host for its OpenID configuration.
-            self._app = self._app or msal.ConfidentialClientApplication(
-                self._settings.client_id,
-                client_credential=self._settings.client_secret,
-                authority=f"{self._settings.login_url}/{self._settings.tenant_id}",
-                # Any https host may be the sign-in host, also one that MSAL does not know.
-                instance_discovery=False,
-                timeout=_TIMEOUT_SECONDS,
-            )
-            if refused is not None and refused == self._token:
-                self._app.remove_tokens_for_client()
-            answer = self._app.acquire_token_for_client([self._settings.token_scope])
+            self._source = self._source or token_source(self._settings, self._wait)
+            answer = self._source.acquire(renew=renew)
         except ValueError as error:
             raise SignInError(self._refused(redact(error))) from None
-        if not isinstance(answer, dict) or "access_token" not in answer:
+        if "access_token" not in answer:
             raise SignInError(self._refused(_reason(answer)))
         self._token = str(answer["access_token"])
         remember(self._token)
@@ -108,13 +111,11 @@ class Credential:
         if "Unable to get authority configuration" in description:  # MSAL's words for an unknown tenant
             return f"The sign-in host {self._settings.login_url} does not know the tenant {tenant}: check `tenant_id`."
         code = re.search(r"AADSTS\d+", description)
-        advice = _ADVICE.get(code[0] if code else "", "Check `tenant_id`, `client_id` and `client_secret`.")
+        advice = _ADVICE.get(code[0] if code else "", "Check `tenant_id`, `client_id` and the credential.")
         return f"Sign-in to tenant {tenant} was refused. {advice} ({_first_sentence(description)})"
 
 
-def _reason(answer: Any) -> str:
-    if not isinstance(answer, dict):
-        return "the sign-in host gave no answer"
+def _reason(answer: dict[str, Any]) -> str:
     return redact(answer.get("error_description") or answer.get("error") or "no reason given")
 
 

@@ -7,11 +7,12 @@ what is done about it in one loop (`_get`).
 from __future__ import annotations
 
 import enum
-import json
 import logging
 import re
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import backoff
 import requests
@@ -25,7 +26,7 @@ from tap_defender_lr.errors import (
 )
 from tap_defender_lr.machine_action import LIVE_RESPONSE
 from tap_defender_lr.redaction import redact
-from tap_defender_lr.text import clean_text
+from tap_defender_lr.text import clean_text, parse_json
 from tap_defender_lr.transport import (
     CONNECT_SECONDS,
     READ_SECONDS,
@@ -70,12 +71,9 @@ class _Meaning(enum.Enum):
 
 _MEANING = {
     200: _Meaning.TAKE,
-    400: _Meaning.ABSENT,
     401: _Meaning.RENEW,
     403: _Meaning.DENY,
-    404: _Meaning.ABSENT,
     408: _Meaning.REPEAT,
-    410: _Meaning.ABSENT,
     429: _Meaning.THROTTLE,
 }
 
@@ -112,6 +110,7 @@ class DefenderClient:
         self._ledger = ledger
         self._lifetime = lifetime
         self._session = new_session(connections)
+        self._counting = threading.Lock()
         self.calls = 0
         """Calls made so far."""
 
@@ -134,7 +133,9 @@ class DefenderClient:
                 page = self._get("/api/machineactions", query, max_bytes=_MAX_PAGE_BYTES, seconds=_PAGE_SECONDS)
             except (NotFoundError, ReadFailedError) as error:
                 raise ServiceError(f"The list of machine actions cannot be read: {error}.") from None
-            rows = [row for row in page.get("value") or () if isinstance(row, dict)]
+            if not isinstance(page.get("value"), list):
+                raise ServiceError("The list of machine actions cannot be read: the answer holds no list.")
+            rows = [row for row in page["value"] if isinstance(row, dict)]
             known = len(seen)
             seen.update(str(row.get("id")) for row in rows)
             yield from rows
@@ -168,8 +169,13 @@ class DefenderClient:
         link = value.strip()
         if "&amp;" in link:  # one client met links that were escaped for HTML
             link = link.replace("&amp;", "&")
-        if not link.lower().startswith("https://"):
-            raise NotFoundError("the service answered with a download link that is not https")
+        try:
+            parts = urlsplit(link)
+            usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and " " not in parts.netloc
+        except ValueError:
+            usable = False
+        if not usable:
+            raise NotFoundError("the service answered with a download link that is not an https address")
         return link
 
     def _get(
@@ -223,7 +229,8 @@ class DefenderClient:
         try:
             # Only now, since the wait for the quota may have taken an hour.
             token = self._credential.token(refused=refused_token)
-            self.calls += 1
+            with self._counting:
+                self.calls += 1
             response = self._session.get(
                 self._api_url + request.path,
                 params=request.query,
@@ -249,7 +256,9 @@ class DefenderClient:
             except ReadFailedError as error:
                 return _Answer(_Meaning.REPEAT, str(error))
         status = response.status_code
-        meaning = _MEANING.get(status, _Meaning.REPEAT if status >= 500 else _Meaning.REFUSE)
+        # What else the service may answer for an odd command is not documented: it concerns only that command.
+        others = _Meaning.REPEAT if status >= 500 else _Meaning.ABSENT if status >= 400 else _Meaning.REFUSE
+        meaning = _MEANING.get(status, others)
         document = _document(body)
         if meaning is _Meaning.TAKE and document is None:
             return _Answer(_Meaning.REPEAT, "the answer is not JSON")
@@ -280,8 +289,8 @@ def _throttle_seconds(response: requests.Response, request: _Request, throttled:
 
 def _document(body: bytes) -> dict[str, Any] | None:
     try:
-        document = json.loads(body, strict=False)
-    except (ValueError, RecursionError):
+        document = parse_json(body.decode("utf-8-sig", errors="replace"))
+    except ValueError:
         return None
     return document if isinstance(document, dict) else None
 

@@ -7,7 +7,6 @@ feeds inside strings, use the older names `name`, `script_error`, or be no JSON 
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import re
@@ -16,7 +15,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
-from tap_defender_lr.text import clean_text, column_text, cut
+from tap_defender_lr.text import clean_text, cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,10 +26,10 @@ _CHUNK = 64 * 1024
 _OUTPUT_KEYS = ("script_output", "output")
 _ERRORS_KEYS = ("script_errors", "script_error", "errors")
 _NAME_KEYS = ("script_name", "name")
-_TRANSCRIPT_HEADER = re.compile(
-    # The sentence is translated on localised Windows; the path is not.
-    r"\A\ufeff?[^\r\n]*?(?P<path>(?:[A-Za-z]:\\[^\r\n]*?)?PSScript_Transcript_[^\r\n\\]*?\.txt)[^\r\n]*(?:\r\n|\r|\n|\Z)"
-)
+_TRANSCRIPT_NAME = "PSScript_Transcript_"
+_MAX_HEADER = 2000
+_TRANSCRIPT_PATH = re.compile(r"(?:[A-Za-z]:\\[^\r\n]*)?PSScript_Transcript_[^\r\n\\]*?\.txt")
+_MAX_NAME_BYTES = 4096
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -67,65 +66,65 @@ def decode(body: IO[bytes], *, max_output_bytes: int, complete: bool = True) -> 
         max_output_bytes: Bytes of UTF-8 that a text column holds at most.
         complete: False when `body` holds only the beginning of what the service has.
     """
-    try:
-        data, whole, damage = _unpack(body, bytes_needed(max_output_bytes))
-    except zipfile.BadZipFile:
-        body.seek(0)
-        return _unreadable(_text(body.read(max_output_bytes)), "the ZIP archive is damaged", max_output_bytes)
+    data, whole, damage = _unpack(body, bytes_needed(max_output_bytes), complete=complete)
     if isinstance(data, dict):
         return _from_document(data, max_output_bytes)
-    text = _text(data)
     if damage:
-        return _unreadable(text, damage, max_output_bytes)
-    if complete and whole:
-        document, reason = _parse(text)
-    else:
-        document, reason = _parse_beginning(text)
+        return _unreadable(_text(data), damage, max_output_bytes)
+    # The text of the bytes is made when needed, and not kept: with one emoji in it, it takes four times their room.
+    document, reason = _parse(_text(data)) if complete and whole else _parse_beginning(data)
     if document is None:
-        return _unreadable(text, reason, max_output_bytes)
-    result = _from_document(document, max_output_bytes)
+        return _unreadable(_text(data), reason, max_output_bytes, whole=complete and whole)
+    try:
+        result = _from_document(document, max_output_bytes)
+    except RecursionError:  # Python 3.14 reads deeper than it writes
+        return _unreadable(_text(data), "the result is JSON that is nested too deeply", max_output_bytes)
     return result if complete and whole else _mark_cut(result, document)
 
 
-def _unpack(body: IO[bytes], limit: int) -> tuple[bytes | dict[str, str], bool, str | None]:
+def _unpack(body: IO[bytes], limit: int, *, complete: bool) -> tuple[bytes | dict[str, str], bool, str | None]:
     """The document (or the parts of a ZIP), whether all of it was read, and what is wrong with its packing."""
     head = body.read(4)
     body.seek(0)
     if head.startswith(_ZIP):
-        return _unzip(body, limit)
-    if not head.startswith(_GZIP):
-        data = body.read(limit + 1)
-        return data[:limit], len(data) <= limit, None
-    inflate, data = zlib.decompressobj(wbits=31), b""
+        return _unzip(body.read(limit), limit, complete=complete)
+    if head.startswith(_GZIP):
+        return _gunzip(body, limit, complete=complete)
+    data = body.read(limit + 1)
+    return data[:limit], len(data) <= limit, None
+
+
+def _gunzip(body: IO[bytes], limit: int, *, complete: bool) -> tuple[bytes, bool, str | None]:
+    inflate = zlib.decompressobj(wbits=31)
     parts: list[bytes] = []
-    room = limit + 1
+    room, damage = limit + 1, None
     try:
         while room > 0 and not inflate.eof:
             chunk = inflate.unconsumed_tail or body.read(_CHUNK)
             if not chunk:
-                return b"".join(parts)[:limit], True, "the gzip stream ends too early"
+                damage = "the gzip stream ends too early" if complete else None
+                break
             parts.append(inflate.decompress(chunk, room))
             room -= len(parts[-1])
     except zlib.error:
-        return b"".join(parts)[:limit], True, "the gzip stream is damaged"
+        damage = "the gzip stream is damaged"
     data = b"".join(parts)
-    return data[:limit], len(data) <= limit, None
+    return data[:limit], inflate.eof and len(data) <= limit, damage
 
 
-def _unzip(body: IO[bytes], limit: int) -> tuple[bytes | dict[str, str], bool, str | None]:
-    """Some clients met a ZIP with the members `stdout` and `stderr` instead of a document."""
-    with zipfile.ZipFile(io.BytesIO(body.read(limit))) as archive:
-        names = archive.namelist()
-        try:
-            parts = {name: archive.open(name).read(limit + 1) for name in names[:8]}
-        except (RuntimeError, NotImplementedError, zlib.error, EOFError):  # encrypted, exotic, damaged
-            return b"", True, "the ZIP archive cannot be unpacked"
-    streams = {
-        column: _text(part)
-        for prefix, column in (("stdout", "script_output"), ("stderr", "script_errors"))
-        for name, part in parts.items()
-        if name.lower().startswith(prefix)
-    }
+def _unzip(packed: bytes, limit: int, *, complete: bool) -> tuple[bytes | dict[str, str], bool, str | None]:
+    """Some clients met a ZIP with members `stdout…` and `stderr…` instead of a document."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+            parts = {name: archive.open(name).read(limit + 1) for name in archive.namelist()[:8]}
+    except Exception:  # noqa: BLE001  zipfile raises almost anything on damaged, encrypted or exotic archives
+        reason = "the ZIP archive cannot be unpacked" if complete else "the ZIP archive is too large to be read"
+        return packed, True, reason
+    streams: dict[str, str] = {}
+    for name, part in sorted(parts.items()):
+        column = {"stdout": "script_output", "stderr": "script_errors"}.get(name.lower()[:6])
+        if column:
+            streams[column] = streams.get(column, "") + _text(part[:limit])
     if streams:
         return streams, True, None
     data = next(iter(parts.values()), b"")
@@ -150,16 +149,18 @@ def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
     return document, ""
 
 
-def _parse_beginning(text: str) -> tuple[dict[str, Any] | None, str]:
+def _parse_beginning(data: bytes) -> tuple[dict[str, Any] | None, str]:
     """Read a document of which only the beginning is there, by closing what was open where it was cut."""
-    half_escape = re.search(r"(?<!\\)(?:\\\\)*(\\(?:u[0-9a-fA-F]{0,3})?)\Z", text)
-    text = text[: half_escape.start(1)] if half_escape else text
     reason = ""
     for closing in ('"}', "}", "null}", '":null}', ":null}", '"":null}'):
-        with contextlib.suppress(ValueError):
-            document, reason = _parse(text + closing)
-            if document is not None:
-                return document, ""
+        text = _text(data)
+        half_escape = re.search(r"(?<!\\)(?:\\\\)*(\\(?:u[0-9a-fA-F]{0,3})?)\Z", text)
+        if half_escape:
+            text = text[: half_escape.start(1)]
+        text += closing  # in place, since nobody else holds it
+        document, reason = _parse(text)
+        if document is not None:
+            return document, ""
     return None, reason
 
 
@@ -175,17 +176,14 @@ def _mark_cut(result: ScriptResult, document: Mapping[str, Any]) -> ScriptResult
 
 def _from_document(document: Mapping[str, Any], max_output_bytes: int) -> ScriptResult:
     output = _first_text(document, _OUTPUT_KEYS)
-    transcript_path = None
-    header = _TRANSCRIPT_HEADER.match(output)
-    if header:
-        transcript_path, output = clean_text(header["path"]), output[header.end() :]
+    transcript_path, output = _without_transcript_header(output)
     output, output_cut = cut(output, max_output_bytes)
     errors, errors_cut = cut(_first_text(document, _ERRORS_KEYS), max_output_bytes)
     exit_code, problem = _exit_code(document.get("exit_code"))
     return ScriptResult(
         readable=True,
         error=problem,
-        script_name=next((column_text(document[key]) for key in _NAME_KEYS if document.get(key)), None),
+        script_name=cut(_first_text(document, _NAME_KEYS), _MAX_NAME_BYTES)[0] or None,
         exit_code=exit_code,
         script_output=output or None,
         script_errors=errors or None,
@@ -193,6 +191,18 @@ def _from_document(document: Mapping[str, Any], max_output_bytes: int) -> Script
         script_errors_truncated=errors_cut,
         transcript_path=transcript_path,
     )
+
+
+def _without_transcript_header(output: str) -> tuple[str | None, str]:
+    """The path in PowerShell's "Transcript started, output file is …", and the output without that first line.
+
+    The sentence is translated on localised Windows; the name of the file is not.
+    """
+    line = re.match(r"[^\r\n]*(?:\r\n|\r|\n|\Z)", output)
+    if line is None or line.end() > _MAX_HEADER or _TRANSCRIPT_NAME not in line[0]:
+        return None, output
+    path = _TRANSCRIPT_PATH.search(line[0])
+    return (path[0], output[line.end() :]) if path else (None, output)
 
 
 def _first_text(document: Mapping[str, Any], keys: tuple[str, ...]) -> str:
@@ -216,6 +226,8 @@ def _exit_code(value: object) -> tuple[int | None, str | None]:
     return code, None
 
 
-def _unreadable(text: str, reason: str, max_output_bytes: int) -> ScriptResult:
+def _unreadable(text: str, reason: str, max_output_bytes: int, *, whole: bool = True) -> ScriptResult:
     output, was_cut = cut(clean_text(text), max_output_bytes)
-    return ScriptResult(readable=False, error=reason, script_output=output or None, script_output_truncated=was_cut)
+    return ScriptResult(
+        readable=False, error=reason, script_output=output or None, script_output_truncated=was_cut or not whole
+    )

@@ -19,7 +19,6 @@ from tap_defender_lr.transport import CONNECT_SECONDS, READ_SECONDS, Authorizati
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BODY_SECONDS = 600.0
 _MEMORY_BYTES = 512 * 1024
 """A result up to this size waits in memory for its turn, a larger one in a temporary file."""
 _MAX_ERROR_BYTES = 64 * 1024
@@ -62,12 +61,13 @@ class BlobStore:
         self._session = new_session(connections)
         self._session.auth = Authorization(None)
 
-    def download(self, link: str, *, keep_bytes: int, stop: Callable[[], None]) -> Download:
+    def download(self, link: str, *, keep_bytes: int, seconds: float, stop: Callable[[], None]) -> Download:
         """Download the result behind a link, keeping at most its first `keep_bytes` bytes.
 
         Args:
             link: From `DefenderClient.download_link`.
             keep_bytes: The rest is only counted and hashed.
+            seconds: Longest time for the whole body.
             stop: Called between chunks; may raise to give up.
 
         Raises:
@@ -76,9 +76,10 @@ class BlobStore:
             ReadFailedError: Anything else.
         """
         # Not through Session.get: that rewrites percent-escapes, and the signature stands for the very text.
-        request = self._session.prepare_request(requests.Request("GET", link, headers={"Accept-Encoding": "identity"}))
-        request.url = link
         try:
+            plain = requests.Request("GET", link, headers={"Accept-Encoding": "identity"})
+            request = self._session.prepare_request(plain)
+            request.url = link
             environment = self._session.merge_environment_settings(link, {}, True, None, None)  # noqa: FBT003
             response = self._session.send(
                 request, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False, **environment
@@ -89,18 +90,18 @@ class BlobStore:
             if response.status_code != 200:
                 raise _refusal(response)
             try:
-                return _spool(response, keep_bytes, stop)
+                return _spool(response, keep_bytes, seconds, stop)
             except ReadFailedError as error:
                 raise ReadFailedError(f"download: {error}") from None
             except OSError as error:
                 raise ReadFailedError(f"no room for a temporary file: {error.strerror}") from None
 
 
-def _spool(response: requests.Response, keep_bytes: int, stop: Callable[[], None]) -> Download:
+def _spool(response: requests.Response, keep_bytes: int, seconds: float, stop: Callable[[], None]) -> Download:
     size, sha256, md5 = 0, hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     body: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES)  # noqa: SIM115  closed by its reader
     try:
-        for chunk in chunks(response, seconds=_BODY_SECONDS, decode=False):
+        for chunk in chunks(response, seconds=seconds, decode=False):
             stop()
             body.write(chunk[: max(keep_bytes - size, 0)])
             size += len(chunk)

@@ -109,8 +109,9 @@ class StreamState:
         """The earliest creation time that the listing must hold, or None for all that the service has."""
         if self.bookmark is None:
             return None
-        start = timestamps.shift(self.bookmark, -lookback_days * 24 * 3600)
-        return min([start, *(retry.creation for retry in self.retry)])
+        start = min([timestamps.shift(self.bookmark, -lookback_days * 24 * 3600), *(r.creation for r in self.retry)])
+        # Year 1 is how .NET writes "no time"; not every reader of OData takes it.
+        return None if start < timestamps.EPOCH else start
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Plan:
 
     Attributes:
         items: In the order in which they are to be emitted: failed ones of earlier runs, then by last update.
-        waiting: Number of actions that are not final.
+        waiting: Number of actions that are not final yet.
         lost: Failed items of earlier runs that are given up because the service does not list their action any more.
     """
 
@@ -145,6 +146,7 @@ class Plan:
         tracked: Iterable[_Tracked],
         state: StreamState,
         *,
+        latest: str,
         lost: Iterable[Retry] = (),
         explicit: bool = False,
     ) -> None:
@@ -153,9 +155,14 @@ class Plan:
         self._tracked = sorted(tracked, key=lambda entry: entry.last_update)
         self._explicit = explicit
         self._bookmark = state.bookmark
+        self._latest = latest
         self._done = set(state.done)
         self._retry = {(retry.action_id, retry.index): retry for retry in state.retry if retry not in self.lost}
         self._open = {entry.key for entry in self._tracked if entry.is_open}
+        if explicit:  # what was not asked for in this run is as open as it was
+            self._open |= state.open.difference(entry.key for entry in self._tracked)
+        known = (entry.last_update for entry in self._tracked if not self._done.isdisjoint(entry.items))
+        self._last_done = max(known, default="")
         self._remembered = [entry for entry in self._tracked if entry.key in state.open and not entry.is_open]
         self.waiting = len(self._open)
 
@@ -172,10 +179,11 @@ class Plan:
     def emitted(self, item: Item, *, advance: bool = True) -> None:
         """The record of this item was written. `advance`: so was every item before it, and the bookmark may move."""
         self._done.add(item.fingerprint)
+        self._last_done = max(self._last_done, item.action.last_update)
         if item.command is not None:
             self._retry.pop((item.action.id, item.command.index), None)
         if advance and not self._explicit and not item.retry:
-            self._bookmark = max(self._bookmark or "", item.action.last_update)
+            self._bookmark = max(self._bookmark or "", min(item.action.last_update, self._latest))
 
     def failed(self, item: Item, now: float) -> None:
         """The item could not be read and shall be tried again first thing in the next run."""
@@ -191,12 +199,14 @@ class Plan:
         late = [e for e in self._remembered if e.last_update < floor and not self._done.issuperset(e.items)]
         open_actions = self._open.union(entry.key for entry in late)
         if self._explicit:
-            read = (e.key for e in self._tracked if e.whole and not e.is_open and self._done.issuperset(e.items))
-            done = self._done.union(read)
+            read = self._done.difference(command_key(*failing) for failing in self._retry)
+            whole = (e.key for e in self._tracked if e.whole and not e.is_open and read.issuperset(e.items))
+            done = self._done.union(whole)
         else:
             start = bisect.bisect_left(self._tracked, floor, key=lambda entry: entry.last_update)
+            end = bisect.bisect_right(self._tracked, self._last_done, key=lambda entry: entry.last_update)
             near = [entry for entry in self._tracked[:start] if entry.key in open_actions] if open_actions else []
-            near += self._tracked[start:]
+            near += self._tracked[start:end]
             done = self._done.intersection(key for entry in near for key in entry.items)
         retry = [[r.action_id, r.index, r.first_failure, r.creation] for r in self._retry.values()]
         state: dict[str, Any] = {"done": sorted(done), "open": sorted(open_actions), "retry": retry}
@@ -243,7 +253,10 @@ def make_plan(
         items=(*sorted(again, key=lambda item: item.order), *sorted(new, key=lambda item: item.order)),
         tracked=tracked,
         state=state,
-        lost=[retry for retry in retries.values() if retry.is_over(now)],
+        # An action that is dated into the future must not hide all that come after it.
+        latest=timestamps.from_unix(now),
+        # What is named in the settings comes in batches: it may be in another one.
+        lost=[retry for retry in retries.values() if retry.is_over(now) and not explicit],
         explicit=explicit,
     )
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -34,6 +35,7 @@ MAX_CALL_SECONDS = 120.0
 """No call takes longer from its reservation to its arrival at the service."""
 MAX_GATE_SECONDS = HOUR + MINUTE
 _PROBE_POLL_SECONDS = 0.5
+_TOLD_SECONDS = 30.0
 _VERSION = 1
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Ledger:
         self._longest = max(rate.seconds for rate in rates)
         self._clock = clock
         self._lock = threading.Lock()
+        self._told = 0.0
         self._database = self._open(path)
 
     def close(self) -> None:
@@ -91,7 +94,17 @@ class Ledger:
             outcome = self.reserve()
             if isinstance(outcome, Reservation):
                 return outcome
+            self._tell(outcome)
             wait(outcome)
+
+    def _tell(self, seconds: float) -> None:
+        """Say in the log that everybody waits, once for all threads."""
+        free_at = self._clock() + seconds
+        with self._lock:
+            if seconds < _TOLD_SECONDS or free_at - self._told < _TOLD_SECONDS:
+                return
+            self._told = free_at
+        logger.info("The quota is spent: the next call is possible in %.0f min.", math.ceil(seconds / 60))
 
     def reserve(self) -> Reservation | float:
         """Book a call that is sent right away, or tell how many seconds to wait before asking again."""
@@ -234,8 +247,11 @@ class Ledger:
 
     def _do_without_file(self, error: sqlite3.Error) -> None:
         file, self._database = self._database, self._warn_and_use_memory(None, error)
-        with contextlib.suppress(sqlite3.Error):  # what it knows is worth keeping if it can still be read
-            file.backup(self._database)
+        with contextlib.suppress(sqlite3.Error):  # what it knows is worth keeping as far as it can still be read
+            # Row by row, since a copy of its pages would hold the same damage.
+            for table, columns in (("calls", "id, account, until"), ("gates", "account, closed_until, probe_until")):
+                rows = file.execute(f"SELECT {columns} FROM {table}")  # noqa: S608  of the two above
+                self._database.executemany(f"INSERT INTO {table} ({columns}) VALUES (?, ?, ?)", rows)  # noqa: S608
         file.close()
 
     @staticmethod
@@ -268,6 +284,8 @@ def _connect(path: Path | str) -> sqlite3.Connection:
         version = database.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, _VERSION):
             raise sqlite3.DatabaseError("another version")
+        if database.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):  # the file is small: this takes no time
+            raise sqlite3.DatabaseError("damaged")
         database.executescript(
             f"""
             BEGIN IMMEDIATE;

@@ -12,17 +12,21 @@ from tap_defender_lr.auth import Credential
 from tap_defender_lr.client import DefenderClient
 from tap_defender_lr.decoding import bytes_needed
 from tap_defender_lr.downloads import BlobStore
-from tap_defender_lr.errors import NotFoundError, ReadFailedError, TapError
+from tap_defender_lr.errors import NotFoundError, ReadFailedError, ServiceError, TapError, TimeIsUpError
 from tap_defender_lr.fetching import ResultFetcher
 from tap_defender_lr.lifetime import Lifetime
 from tap_defender_lr.text import counted
 from tap_defender_lr.workers import OrderedWindow, start, take
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tap_defender_lr.machine_action import MachineAction
     from tap_defender_lr.settings import ConfiguredAction, Settings
+
+_BATCH = 200
+"""Configured actions that are read before their results are."""
+_OUTAGE_FAILURES = 5
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +55,8 @@ class Run:
         self.lifetime = Lifetime(None if settings.max_run_minutes is None else settings.max_run_minutes * 60.0)
         self.complaints: list[str] = []
         """What went wrong with single configured actions; told at the end of the run, which then fails."""
-        self._actions: list[MachineAction] | None = None
+        self._source: Iterator[list[MachineAction]] | None = None
+        self._batches: list[list[MachineAction]] = []
 
     @cached_property
     def ledger(self) -> quota.Ledger:
@@ -88,17 +93,34 @@ class Run:
             keep_bytes=bytes_needed(self.settings.max_output_bytes),
         )
 
-    def actions(self) -> list[MachineAction]:
-        """The Live Response actions that the settings choose, asked for once in a run, for all its streams."""
-        if self._actions is None:
-            self._actions = self._configured() if self.settings.actions else self._listed()
-        return self._actions
+    def batches(self, limit: int | None = None) -> Iterator[list[MachineAction]]:
+        """The Live Response actions that the settings choose, each asked for once in a run, for all its streams.
 
-    def _listed(self) -> list[MachineAction]:
+        What is listed comes as one batch. Configured actions cost a call each: they come in batches, so that results
+        are read before the quota is spent on the next ones.
+
+        Args:
+            limit: Largest batch that is wanted.
+        """
+        if self._source is None:
+            self._source = self._configured(min(limit or _BATCH, _BATCH)) if self.settings.actions else self._listed()
+        yield from self._batches
+        for batch in self._source:
+            self._batches.append(batch)
+            yield batch
+
+    def _listed(self) -> Iterator[list[MachineAction]]:
         starts = [reader.list_from() for reader in self._readers()]
         since = None if None in starts else min((start for start in starts if start), default=None)
         since = max((stamp for stamp in (since, self.settings.start_date) if stamp), default=None)
-        rows = take(start(lambda: list(self.client.machine_actions(since))), self.lifetime)
+        client = self.client  # made here: what several threads make at the same time is made several times
+        actions = take(start(lambda: self._decoded(client.machine_actions(since))), self.lifetime)
+        what = counted(len(actions), "Live Response action", "Live Response actions")
+        logger.info("The service lists %s%s.", what, f" created since {since[:19]}Z" if since else "")
+        yield actions
+
+    def _decoded(self, rows: Iterable[object]) -> list[MachineAction]:
+        """The actions that the settings choose, each once, as it was last updated."""
         actions: dict[str, MachineAction] = {}
         for row in rows:
             action = machine_action.from_api(row)
@@ -108,8 +130,6 @@ class Run:
                 known = actions.get(action.id)
                 if known is None or known.last_update <= action.last_update:
                     actions[action.id] = action
-        what = counted(len(actions), "Live Response action", "Live Response actions")
-        logger.info("The service lists %s%s.", what, f" created since {since[:19]}Z" if since else "")
         return list(actions.values())
 
     def _is_chosen(self, action: MachineAction) -> bool:
@@ -121,37 +141,52 @@ class Run:
             and (not settings.machine_ids or (action.machine_id or "").lower() in settings.machine_ids)
         )
 
-    def _configured(self) -> list[MachineAction]:
-        readers = self._readers()
+    def _configured(self, size: int) -> Iterator[list[MachineAction]]:
+        client, readers = self.client, self._readers()
         wanted = [entry for entry in self.settings.actions if any(reader.needs(entry) for reader in readers)]
-        window = OrderedWindow(
-            wanted,
-            lambda entry: start(lambda: self.client.machine_action(entry.id)),
-            size=self.settings.max_concurrency,
-            lifetime=self.lifetime,
-        )
-        actions: list[MachineAction] = []
-        for entry, future in window:
-            try:
-                action = machine_action.from_api(future.result())
-            except NotFoundError as error:
-                self.complaints.append(f"`actions` names {entry.id}, which the service does not know ({error})")
-                continue
-            except ReadFailedError as error:
-                self.complaints.append(f"`actions` names {entry.id}, which could not be read: {error}")
-                continue
-            if action is None or action.type != machine_action.LIVE_RESPONSE:
-                kind = action.type if action else "nothing"
-                self.complaints.append(f"`actions` names {entry.id}, which is {kind}, not a Live Response action")
-                continue
-            missing = set(entry.command_indexes or ()) - {command.index for command in action.commands}
-            if missing and action.is_final:
-                numbers = ", ".join(map(str, sorted(missing)))
-                self.complaints.append(f"`actions` names command {numbers} of {entry.id}, which it does not have")
-            actions.append(action)
-        return actions
+        failures = 0
+        for first in range(0, max(len(wanted), 1), size):
+            window = OrderedWindow(
+                wanted[first : first + size],
+                lambda entry: start(lambda: client.machine_action(entry.id)),
+                size=self.settings.max_concurrency,
+                lifetime=self.lifetime,
+            )
+            batch: list[MachineAction] = []
+            time_is_up = False
+            for entry, future in window:
+                try:
+                    batch += self._checked(entry, machine_action.from_api(future.result()))
+                    failures = 0
+                except TimeIsUpError:  # what was read is emitted all the same
+                    window.close()
+                    time_is_up = True
+                except NotFoundError as error:
+                    self.complaints.append(f"`actions` names {entry.id}, which the service does not know ({error})")
+                except ReadFailedError as error:
+                    self.complaints.append(f"`actions` names {entry.id}, which could not be read: {error}")
+                    failures += 1
+                    if failures >= _OUTAGE_FAILURES:
+                        raise ServiceError(
+                            f"{failures} configured actions in a row could not be read, the last one because of: "
+                            f"{error}. The service or the network seems to be down; the next run continues here."
+                        ) from None
+            yield batch
+            if time_is_up:
+                raise TimeIsUpError
+
+    def _checked(self, entry: ConfiguredAction, action: MachineAction | None) -> list[MachineAction]:
+        if action is None or action.type != machine_action.LIVE_RESPONSE:
+            kind = action.type if action else "nothing"
+            self.complaints.append(f"`actions` names {entry.id}, which is {kind}, not a Live Response action")
+            return []
+        missing = set(entry.command_indexes or ()) - {command.index for command in action.commands}
+        if missing and action.is_final:
+            numbers = ", ".join(map(str, sorted(missing)))
+            self.complaints.append(f"`actions` names command {numbers} of {entry.id}, which it does not have")
+        return [action]
 
     def raise_complaints(self) -> None:
         """Raises: TapError: Some configured actions could not be read; everything else was."""
         if self.complaints:
-            raise TapError(f"{'; '.join(self.complaints)}. Everything else was read.")
+            raise TapError(f"{'; '.join(self.complaints)}. Nothing else is affected.")

@@ -6,7 +6,6 @@ The tables of the README, `meltano.yml` and `sample_config.json` are generated f
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 from singer_sdk import typing as th
 
 from tap_defender_lr import timestamps
+from tap_defender_lr.clouds import CLOUDS, COMMERCIAL
 from tap_defender_lr.machine_action import GUID
 
 if TYPE_CHECKING:
@@ -25,7 +25,21 @@ MIB = 1024 * 1024
 SERVICE_CALLS_PER_MINUTE = 100
 SERVICE_CALLS_PER_HOUR = 1500
 
-logger = logging.getLogger(__name__)
+#: How to sign in → the settings that belong to it, the ones that it cannot do without first.
+AUTH_METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "client_secret": (("client_id", "client_secret"), ()),
+    "certificate": (("client_id", "certificate_path"), ("certificate_password",)),
+    "workload_identity": (("client_id", "federated_token_file"), ()),
+    "managed_identity": ((), ("managed_identity_client_id",)),
+    "device_code": (("client_id",), ("token_cache_path",)),
+}
+#: What Azure's own tools put into the environment of a workload.
+_AZURE_VARIABLES = {
+    "tenant_id": "AZURE_TENANT_ID",
+    "client_id": "AZURE_CLIENT_ID",
+    "federated_token_file": "AZURE_FEDERATED_TOKEN_FILE",
+    "login_url": "AZURE_AUTHORITY_HOST",
+}
 
 PROPERTIES = th.PropertiesList(
     th.Property(
@@ -39,7 +53,21 @@ PROPERTIES = th.PropertiesList(
         "client_id",
         th.StringType,
         title="Client ID",
-        description="Application (client) ID of the app registration that the tap signs in as.",
+        description=(
+            "Application (client) ID of the app registration that the tap signs in as. Required unless `auth_method` "
+            "is `managed_identity`."
+        ),
+    ),
+    th.Property(
+        "auth_method",
+        th.StringType,
+        default="client_secret",
+        allowed_values=list(AUTH_METHODS),
+        title="Sign-in method",
+        description=(
+            "How the tap signs in: `client_secret`, `certificate`, `workload_identity`, `managed_identity` or "
+            "`device_code`."
+        ),
     ),
     th.Property(
         "client_secret",
@@ -49,30 +77,75 @@ PROPERTIES = th.PropertiesList(
         description="A client secret of the app registration: its value, not its ID.",
     ),
     th.Property(
+        "certificate_path",
+        th.StringType,
+        title="Certificate file",
+        description="PFX file, or PEM file that holds both certificate and private key, for `certificate`.",
+    ),
+    th.Property(
+        "certificate_password",
+        th.StringType,
+        secret=True,
+        title="Certificate password",
+        description="Password of the certificate file, if it has one.",
+    ),
+    th.Property(
+        "federated_token_file",
+        th.StringType,
+        title="Federated token file",
+        description=(
+            "File with the token of another identity provider, for `workload_identity`; read anew at each use. "
+            "Default: the environment variable `AZURE_FEDERATED_TOKEN_FILE`."
+        ),
+    ),
+    th.Property(
+        "managed_identity_client_id",
+        th.StringType,
+        title="Managed identity client ID",
+        description="Client ID of a user-assigned managed identity. Without it, the system-assigned one is used.",
+    ),
+    th.Property(
+        "token_cache_path",
+        th.StringType,
+        title="Token cache file",
+        description=(
+            "File that keeps the sign-in of `device_code`, so that it is asked for once. It is as good as a password: "
+            "only its owner can read it (mode 0600)."
+        ),
+    ),
+    th.Property(
+        "cloud",
+        th.StringType,
+        default=COMMERCIAL,
+        allowed_values=list(CLOUDS),
+        title="Cloud",
+        description=(
+            "Microsoft cloud of the tenant: `commercial`, `gcc`, `gcc_high` or `dod`. It sets the next three, of which "
+            "each can also be set on its own."
+        ),
+    ),
+    th.Property(
         "api_url",
         th.StringType,
-        default="https://api.security.microsoft.com",
         title="API host",
         description=(
             "Where the Defender for Endpoint API is called, https only, for example a regional host such as "
-            "https://eu.api.security.microsoft.com."
+            "https://eu.api.security.microsoft.com. Default: from `cloud`."
         ),
     ),
     th.Property(
         "login_url",
         th.StringType,
-        default="https://login.microsoftonline.com",
         title="Sign-in host",
-        description="Where the tap signs in, https only.",
+        description="Where the tap signs in, https only. Default: from `cloud`.",
     ),
     th.Property(
         "token_scope",
         th.StringType,
-        default="https://api.securitycenter.microsoft.com/.default",
         title="Token scope",
         description=(
-            "Scope of the access token. The service wants this one in the commercial cloud whatever `api_url` is; "
-            "a token for another audience is answered with 403."
+            "Scope of the access token. In the commercial cloud the service wants the same one whatever `api_url` is, "
+            "and answers a token for another audience with 403. Default: from `cloud`."
         ),
     ),
     th.Property(
@@ -203,7 +276,13 @@ class Settings:
 
     tenant_id: str
     client_id: str
-    client_secret: str
+    auth_method: str
+    client_secret: str | None
+    certificate_path: str | None
+    certificate_password: str | None
+    federated_token_file: str | None
+    managed_identity_client_id: str | None
+    token_cache_path: str | None
     api_url: str
     login_url: str
     token_scope: str
@@ -223,6 +302,7 @@ class Settings:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """Only for a configuration in which `problems` finds nothing."""
+        cloud = CLOUDS[config["cloud"]]
         actions: dict[str, tuple[int, ...] | None] = {}
         for entry in config.get("actions") or ():
             action_id, indexes = entry["id"].lower(), entry.get("command_indexes")
@@ -231,13 +311,18 @@ class Settings:
             else:
                 actions[action_id] = tuple(sorted({*(actions.get(action_id) or ()), *indexes}))
         return cls(
-            # Pasted values come with spaces and line ends around them.
-            tenant_id=config["tenant_id"].strip(),
-            client_id=config["client_id"].strip(),
-            client_secret=config["client_secret"].strip(),
-            api_url=config["api_url"].rstrip("/"),
-            login_url=config["login_url"].rstrip("/"),
-            token_scope=config["token_scope"],
+            tenant_id=_pasted(config, "tenant_id") or "",
+            client_id=_pasted(config, "client_id") or "",
+            auth_method=config["auth_method"],
+            client_secret=_pasted(config, "client_secret"),
+            certificate_path=config.get("certificate_path") or None,
+            certificate_password=config.get("certificate_password") or None,
+            federated_token_file=config.get("federated_token_file") or None,
+            managed_identity_client_id=_pasted(config, "managed_identity_client_id"),
+            token_cache_path=config.get("token_cache_path") or None,
+            api_url=(config.get("api_url") or cloud.api_url).rstrip("/"),
+            login_url=(config.get("login_url") or cloud.login_url).rstrip("/"),
+            token_scope=config.get("token_scope") or cloud.token_scope,
             actions=tuple(ConfiguredAction(*item) for item in actions.items()),
             start_date=_date(config.get("start_date")),
             end_date=_date(config.get("end_date")),
@@ -264,6 +349,9 @@ def type_problem(error: ValidationError) -> str:
         kinds: list[str] = value if isinstance(value, list) else [value]
         wanted = " or ".join(_TYPE_NAMES.get(kind, kind) for kind in kinds if kind != "null")
         return f"`{path}` must be {wanted}, not {_TYPE_NAMES.get(_json_type(error.instance), 'null')}."
+    if error.validator == "enum":
+        allowed = [str(value) for value in error.validator_value if value is not None]
+        return f"`{path}` must be one of {', '.join(allowed[:-1])} or {allowed[-1]}."
     if error.validator in {"minimum", "maximum"}:
         bound = "at least" if error.validator == "minimum" else "at most"
         return f"`{path}` must be {bound} {error.validator_value:,}."
@@ -272,14 +360,13 @@ def type_problem(error: ValidationError) -> str:
 
 def problems(config: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with a configuration whose types are right: one sentence each, without any value of a secret."""
-    for name in ("tenant_id", "client_id", "client_secret"):
-        if not str(config.get(name) or "").strip():
-            yield f"`{name}` is missing: {_advice(name)}"
+    yield from _sign_in_problems(config)
     tenant = str(config.get("tenant_id") or "").strip()
     if tenant and not all(character.isalnum() or character in "-._" for character in tenant):
         yield "`tenant_id` must be the tenant's GUID or domain name, such as contoso.onmicrosoft.com, and nothing else."
     for name in ("api_url", "login_url"):
-        yield from _url_problems(name, str(config.get(name) or ""))
+        yield from _url_problems(name, config.get(name))
+    yield from _cloud_problems(config)
     yield from _date_problems(config)
     for position, entry in enumerate(config.get("actions") or ()):
         if not GUID.fullmatch(entry["id"]):
@@ -317,27 +404,70 @@ def environment_problems(environment: Mapping[str, str], schema: Mapping[str, An
                 yield f"The environment variable {variable} must be JSON, such as an array of objects."
 
 
-def _advice(name: str) -> str:
-    return {
-        "tenant_id": "write the GUID or domain name of your Entra tenant.",
-        "client_id": "write the Application (client) ID of the app registration.",
-        "client_secret": "write the value of a client secret of the app registration.",
-    }[name]
+def with_environment(config: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration with what Azure's own tools tell a workload, where the settings do not say otherwise."""
+    found: dict[str, Any] = {}
+    if config.get("auth_method") == "workload_identity":
+        found = {name: environment[key] for name, key in _AZURE_VARIABLES.items() if environment.get(key)}
+    return {**found, **{name: value for name, value in config.items() if value is not None}}
 
 
-def _url_problems(name: str, url: str) -> Iterator[str]:
-    default = JSON_SCHEMA["properties"][name]["default"]
+def _sign_in_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    method = config["auth_method"]
+    needed, _ = AUTH_METHODS[method]
+    for name in ("tenant_id", *needed):
+        if not str(config.get(name) or "").strip():
+            yield f"`{name}` is missing: {_ADVICE[name]}"
+    for other, (required, optional) in AUTH_METHODS.items():
+        for name in (*required, *optional):
+            if config.get(name) and name != "client_id" and other != method:
+                yield (
+                    f"`{name}` is set, but `auth_method` is {method}: remove `{name}`, or set `auth_method` to {other}."
+                )
+
+
+_ADVICE = {
+    "tenant_id": "write the GUID or domain name of your Entra tenant.",
+    "client_id": "write the Application (client) ID of the app registration.",
+    "client_secret": "write the value of a client secret, or set `auth_method` to another way to sign in.",
+    "certificate_path": "write the path of a PFX or PEM file that holds certificate and private key.",
+    "federated_token_file": "write the path of the file that your platform keeps the token in.",
+}
+
+
+def _url_problems(name: str, url: str | None) -> Iterator[str]:
+    if not url:
+        return
+    example = getattr(CLOUDS[COMMERCIAL], name)
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
     if host is None:
-        yield f"`{name}` is not an URL: write one such as {default}."
+        yield f"`{name}` is not an URL: write one such as {example}."
     elif parts.scheme != "https":
-        yield f"`{name}` must begin with https://, since secrets are sent there: write one such as {default}."
+        yield f"`{name}` must begin with https://, since secrets are sent there: write one such as {example}."
     elif parts.username or parts.password or parts.query or parts.fragment or parts.path.strip("/"):
-        yield f"`{name}` must be only scheme and host: write one such as {default}."
+        yield f"`{name}` must be only scheme and host: write one such as {example}."
+
+
+def _cloud_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """A host or scope of another cloud, unless all three are set by hand: then `cloud` says nothing any more."""
+    names = ("api_url", "login_url", "token_scope")
+    if all(config.get(name) for name in names):
+        return
+    chosen = config["cloud"]
+    for name in names:
+        value = str(config.get(name) or "").rstrip("/")
+        homes = [cloud for cloud, preset in CLOUDS.items() if getattr(preset, name) == value]
+        if homes and chosen not in homes:
+            yield f"`{name}` is the one of the cloud {homes[0]}, but `cloud` is {chosen}: set `cloud` to {homes[0]}."
+
+
+def _pasted(config: Mapping[str, Any], name: str) -> str | None:
+    """Pasted values come with spaces and line ends around them."""
+    return (config.get(name) or "").strip() or None
 
 
 def _date_problems(config: Mapping[str, Any]) -> Iterator[str]:

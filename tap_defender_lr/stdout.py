@@ -31,7 +31,7 @@ class WholeLineWriter(SimpleSingerWriter):
     ended_with_state = False
     """Whether the last line was a STATE."""
     reader_is_gone = False
-    """Whether the reader of the pipe has closed it."""
+    """Whether nobody takes the output any more: the reader of the pipe has closed it, or the disk is full."""
 
     @override
     def serialize_message(self, message: Message) -> str:
@@ -47,6 +47,9 @@ class WholeLineWriter(SimpleSingerWriter):
             self.reader_is_gone = True
             logger.error("The reader of the output has gone away, so the tap stops.")
             raise SystemExit(1) from None
+        except OSError as error:
+            self.reader_is_gone = True
+            raise SystemExit(f"The output cannot be written ({error.strerror}), so the tap stops.") from None
         self.ended_with_state = isinstance(message, StateMessage)
 
 

@@ -25,7 +25,7 @@ from tap_defender_lr.text import counted
 
 if TYPE_CHECKING:
     from types import FrameType
-    from typing import IO
+    from typing import TextIO
 
     import click
 
@@ -53,9 +53,10 @@ class TapDefenderLr(Tap):
     def __init__(self, *, parse_env_config: bool = False, **kwargs: Any) -> None:
         redaction.install()
         if parse_env_config:
-            found = list(settings.environment_problems(os.environ, settings.JSON_SCHEMA, self._env_var_prefix))
+            self.append_builtin_config(self.config_jsonschema)
+            found = list(settings.environment_problems(os.environ, self.config_jsonschema, self._env_var_prefix))
             if found:
-                raise ConfigValidationError("The settings are not valid", errors=found, schema=settings.JSON_SCHEMA)
+                raise ConfigValidationError("The settings are not valid", errors=found, schema=self.config_jsonschema)
         super().__init__(parse_env_config=parse_env_config, **kwargs)
 
     @override
@@ -74,8 +75,9 @@ class TapDefenderLr(Tap):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """As the SDK does it, but with sentences that never hold a value: it may be a secret."""
         self.append_builtin_config(self.config_jsonschema)
-        self._config = {name: value for name, value in self._config.items() if value is not None}
-        redaction.remember(str(self._config.get("client_secret") or ""))
+        self._config = settings.with_environment(self._config, os.environ)
+        for name in ("client_secret", "certificate_password"):
+            redaction.remember(str(self._config.get(name) or ""))
         validator = JSONSchemaValidator(self.config_jsonschema)  # it also fills in the defaults
         found = list(validator.iter_errors(self._config))
         errors = [settings.type_problem(error) for error in found if error.absolute_path]
@@ -110,8 +112,8 @@ class TapDefenderLr(Tap):
         about: bool = False,
         about_format: str | None = None,
         config: _ConfigInput | None = None,
-        state: IO[str] | None = None,
-        catalog: IO[str] | None = None,
+        state: TextIO | None = None,
+        catalog: TextIO | None = None,
     ) -> None:
         """Like the SDK's, with a summary at the end and one sentence for a file that is no JSON."""
         super(Tap, cls).invoke(about=about, about_format=about_format)
@@ -119,8 +121,10 @@ class TapDefenderLr(Tap):
         config = config or _ConfigInput()
         tap = cls(
             config=config.config,
-            state=None if state is None else _parse_json(state.read(), f"--state {state.name}"),
-            catalog=None if catalog is None else _parse_json(catalog.read(), f"--catalog {catalog.name}"),
+            state=None if state is None else _parse_json(state.buffer.read(), f"--state: the file {state.name}"),
+            catalog=None
+            if catalog is None
+            else _parse_json(catalog.buffer.read(), f"--catalog: the file {catalog.name}"),
             parse_env_config=config.parse_env,
             validate_config=True,
         )
@@ -168,17 +172,17 @@ class TapDefenderLr(Tap):
 
 def _read_json(path: str, option: str) -> dict[str, Any]:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        data = Path(path).read_bytes()
     except OSError as error:
         raise TapError(f"{option}: the file {path} cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise TapError(f"{option}: the file {path} is not UTF-8 text.") from None
-    return _parse_json(text, f"{option}: the file {path}")
+    return _parse_json(data, f"{option}: the file {path}")
 
 
-def _parse_json(text: str, what: str) -> dict[str, Any]:
+def _parse_json(data: bytes, what: str) -> dict[str, Any]:
     try:
-        document = json.loads(text)
+        document = json.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise TapError(f"{what} is not UTF-8 text.") from None
     except ValueError as error:
         where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise TapError(f"{what} is not valid JSON{where}.") from None

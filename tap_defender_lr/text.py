@@ -2,13 +2,56 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from typing import Any
 
 _MAX_DEPTH = 60
 """Deeper values become a note. Python's JSON reader and writer, and every loader, recurse."""
+_TOO_DEEP = f"(nested more than {_MAX_DEPTH} levels deep)"
 
+_MAX_PARSED_DEPTH = 100
 _DIRT = re.compile("[\x00\ud800-\udfff]")
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_INT64 = range(-(2**63), 2**63)
+_LONG_ESCAPES = [chr(code) for code in range(32) if chr(code) not in "\b\f\n\r\t"]
+
+
+def parse_json(text: str) -> Any:
+    """JSON with raw line feeds, numbers of any length (a text from 4,000 digits on) and values nested at any depth.
+
+    Raises:
+        ValueError: It is no JSON.
+    """
+    try:
+        return json.loads(text, strict=False, parse_int=_integer)
+    except RecursionError:
+        return json.loads(_shallow(text), strict=False, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    # Python refuses to convert longer ones: it takes too long.
+    return int(digits) if len(digits) < 4000 else digits
+
+
+def _shallow(text: str) -> str:
+    """JSON with a note in place of what Python's reader cannot follow."""
+    kept: list[str] = []
+    depth = begin = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in {"[", "{"}:
+            depth += 1
+            if depth == _MAX_PARSED_DEPTH:
+                kept.append(text[begin : token.start()])
+        elif token[0] in {"]", "}"}:
+            if depth == _MAX_PARSED_DEPTH:
+                kept.append(f'"{_TOO_DEEP}"')
+                begin = token.end()
+            depth -= 1
+    if depth:
+        raise ValueError("a bracket is not closed")
+    return "".join([*kept, text[begin:]])
 
 
 def clean_text(text: str) -> str:
@@ -17,15 +60,23 @@ def clean_text(text: str) -> str:
 
 
 def clean(value: Any, _depth: int = 0) -> Any:
-    """A JSON value with every text in it cleaned, keys included."""
+    """A JSON value with every text in it cleaned, keys included.
+
+    NaN and infinities, which are no JSON, become null. Integers beyond 64 bits become the text of their digits, since
+    few targets take them and none as exactly.
+    """
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, (dict, list)) and _depth >= _MAX_DEPTH:
-        return f"(nested more than {_MAX_DEPTH} levels deep)"
+        return _TOO_DEEP
     if isinstance(value, dict):
         return {clean_text(str(key)): clean(item, _depth + 1) for key, item in value.items()}
     if isinstance(value, list):
         return [clean(item, _depth + 1) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, int):
+        return value if value in _INT64 else str(value)
     return value
 
 
@@ -37,13 +88,28 @@ def column_text(value: object) -> str | None:
 
 
 def cut(text: str, max_bytes: int) -> tuple[str, bool]:
-    """The text in at most so many bytes of UTF-8, cut between characters, and whether it was cut."""
-    if len(text) * 4 <= max_bytes:
+    """The text in at most so many bytes of UTF-8, cut between characters, and whether it was cut.
+
+    Written as JSON, it is at most twice as long: a control character takes 6 bytes there, and a text of nothing else
+    would make a line that Meltano refuses (50 MiB).
+    """
+    if len(text) * 6 <= max_bytes:
         return text, False
     encoded = text.encode()
-    if len(encoded) <= max_bytes:
-        return text, False
-    return encoded[:max_bytes].decode(errors="ignore"), True
+    shortened = text if len(encoded) <= max_bytes else encoded[:max_bytes].decode(errors="ignore")
+    if _json_bytes(shortened) > 2 * max_bytes:
+        low, high = 0, len(shortened)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if _json_bytes(shortened[:middle]) <= 2 * max_bytes else (low, middle - 1)
+        shortened = shortened[:low]
+    return shortened, len(shortened) < len(text)
+
+
+def _json_bytes(text: str) -> int:
+    """Bytes of the text as JSON in UTF-8."""
+    escaped_short = sum(text.count(character) for character in '"\\\b\f\n\r\t')
+    return len(text.encode()) + escaped_short + 5 * sum(text.count(character) for character in _LONG_ESCAPES)
 
 
 def counted(number: int, one: str, many: str) -> str:

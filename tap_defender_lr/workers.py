@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+_AHEAD = 8
+"""How many results may wait for their turn beyond the ones that are worked on."""
 _LOOK_EVERY = 0.2
 """Seconds between two looks for a signal while waiting for a worker."""
 
@@ -63,8 +65,8 @@ class OrderedWindow(Generic[_T, _R]):
     Args:
         items: What is to be done.
         begin: Begins the work on one item.
-        size: How many items are worked on at the same time. As many again may be finished and wait for their turn,
-            so that one slow result does not leave the others idle.
+        size: How many items are worked on at the same time. A few more may be finished and wait for their turn, so
+            that one slow result does not leave the others idle.
         lifetime: A signal ends the iteration.
         tick: Called now and then while waiting.
     """
@@ -111,7 +113,7 @@ class OrderedWindow(Generic[_T, _R]):
     def _fill(self) -> list[Future[_R]]:
         """Begin as many items as there is room for, and return those that are worked on."""
         working = [future for _, future in self._begun if not future.done()]
-        while not self._closed and len(working) < self._size and len(self._begun) < 2 * self._size:
+        while not self._closed and len(working) < self._size and len(self._begun) < self._size + _AHEAD:
             try:
                 item = next(self._items)
             except StopIteration:

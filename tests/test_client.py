@@ -128,7 +128,11 @@ def test_link_path_has_literal_parentheses(side: Side) -> None:
         (["https://x"], "a list"),
         ({}, "an object"),
         (5, "something else"),
-        ("http://x/y", "not https"),
+        ("http://x/y", "not an https"),
+        ("https://", "not an https"),
+        ("https://h:99999/x", "not an https"),
+        ("https://[x", "not an https"),
+        ("https://a b/x", "not an https"),
     ],
 )
 def test_unusable_links(side: Side, value: Any, reason: str) -> None:
@@ -184,6 +188,19 @@ def test_throttled(side: Side, answer: dict[str, Any], waited: float) -> None:
     side.simulator.rules.append(Rule("link", times=1, **answer))
     assert side.link()
     assert side.clock.now - NOON == pytest.approx(waited, abs=1.1)
+
+
+@pytest.mark.parametrize("status", [402, 409, 412, 422])
+def test_what_the_service_answers_for_an_odd_command_concerns_only_that_command(side: Side, status: int) -> None:
+    side.simulator.rules.append(Rule("link", status))
+    with pytest.raises(NotFoundError, match=f"status {status}"):
+        side.link()
+
+
+def test_a_list_without_a_list(side: Side) -> None:
+    side.simulator.rules.append(Rule("list", body={"@odata.context": "x"}))
+    with pytest.raises(ServiceError, match="holds no list"):
+        list(side.client.machine_actions(None))
 
 
 def test_a_redirect_is_not_followed(side: Side) -> None:

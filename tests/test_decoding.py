@@ -67,6 +67,34 @@ def test_zip_of_streams() -> None:
     assert (result.script_output, result.script_errors, result.readable) == ("out", "err", True)
 
 
+def test_zip_of_several_parts_loses_none() -> None:
+    assert read(zipped(stdout="one ", stdout_2="two")).script_output == "one two"
+
+
+@pytest.mark.parametrize("flip", range(4, 60, 3))
+def test_a_damaged_zip_is_unreadable_whatever_is_wrong_with_it(flip: int) -> None:
+    """`zipfile` raises NotImplementedError, ValueError, OSError and more for those."""
+    body = bytearray(zipped(**{"result.json": TEXT}))
+    body[-flip] ^= 0xFF
+    assert isinstance(read(bytes(body)), ScriptResult)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_behind_a_magic_number(tail: bytes) -> None:
+    for magic in (b"PK\x03\x04", b"\x1f\x8b\x08"):
+        assert isinstance(read(magic + tail), ScriptResult)
+
+
+def test_a_long_first_line_without_a_header_takes_no_time() -> None:
+    """A pattern that goes back and forth over it would take minutes, and hold up the signals."""
+    line = "C:\\Program Files\\" * 100_000
+    assert read(document(script_output=line), max_output_bytes=10**7).script_output == line
+
+
+def test_a_name_has_a_bound() -> None:
+    assert len(read(document(script_name="x" * 100_000), max_output_bytes=10**6).script_name or "") == 4096
+
+
 def test_raw_line_feeds_and_nuls_as_in_microsofts_own_example() -> None:
     body = (
         b'{"script_name": "minidump.ps1", "exit_code": 0, "script_output": "Transcript started, output file is '

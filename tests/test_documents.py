@@ -89,16 +89,23 @@ def test_meltano_knows_every_setting(plugin: dict[str, Any]) -> None:
         {
             "name": name,
             "label": schema["title"],
-            "kind": kinds[generate.type_name(schema)],
+            "kind": "options" if "enum" in schema else kinds[generate.type_name(schema)],
             **({"sensitive": True} if schema.get("secret") else {}),
+            **({"options": [{"label": v, "value": v} for v in schema["enum"] if v]} if "enum" in schema else {}),
             **({"value": schema["default"]} if "default" in schema else {}),
             "description": schema["description"],
         }
         for name, schema in generate.definitions().items()
     ]
     assert plugin["settings"] == expected
-    assert [entry["name"] for entry in expected if "sensitive" in entry] == ["client_secret"]
-    assert plugin["settings_group_validation"] == [["tenant_id", "client_id", "client_secret"]]
+    assert [entry["name"] for entry in expected if "sensitive" in entry] == ["client_secret", "certificate_password"]
+    assert plugin["settings_group_validation"] == [
+        ["tenant_id", "client_id", "client_secret"],
+        ["tenant_id", "auth_method", "client_id", "certificate_path"],
+        ["tenant_id", "auth_method", "client_id"],
+        ["tenant_id", "auth_method"],
+        ["tenant_id", "auth_method", "client_id"],
+    ]
 
 
 def test_meltano_knows_the_capabilities(plugin: dict[str, Any]) -> None:

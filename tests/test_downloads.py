@@ -31,7 +31,7 @@ class Side:
         return self.client.download_link(action_id(1), 0)
 
     def download(self, **arguments: Any) -> Any:
-        defaults: dict[str, Any] = {"keep_bytes": 10**7, "stop": lambda: None}
+        defaults: dict[str, Any] = {"keep_bytes": 10**7, "seconds": 60.0, "stop": lambda: None}
         return self.blobs.download(self.link(), **{**defaults, **arguments})
 
 
@@ -77,7 +77,9 @@ def test_no_escape_of_the_link_is_rewritten(side: Side) -> None:
     """The signature stands for the text that was signed; `requests` by itself would unquote %7E and %2D."""
     query = "rscd=a%7Eb%2Dc&sig=x%2By%2Fz%3D"
     with pytest.raises((LinkRefusedError, NotFoundError, ReadFailedError)):
-        side.blobs.download(f"{side.simulator.blob_url}/container/a%7Eb?{query}", keep_bytes=1, stop=lambda: None)
+        side.blobs.download(
+            f"{side.simulator.blob_url}/container/a%7Eb?{query}", keep_bytes=1, seconds=60.0, stop=lambda: None
+        )
     (call,) = [call for call in side.simulator.log if call.path.startswith("/container")]
     assert (call.path, call.query) == ("/container/a%7Eb", query)
 
@@ -101,7 +103,7 @@ def test_expired_link_may_be_renewed(side: Side, service_clock: ServiceClock) ->
     link = side.link()
     service_clock.now += 1801
     with pytest.raises(LinkRefusedError, match="status 403 AuthenticationFailed") as raised:
-        side.blobs.download(link, keep_bytes=1, stop=lambda: None)
+        side.blobs.download(link, keep_bytes=1, seconds=60.0, stop=lambda: None)
     assert raised.value.renewable
     assert raised.value.valid_in is None
 
@@ -110,7 +112,7 @@ def test_a_link_that_is_not_valid_yet_says_when_it_will_be(side: Side, service_c
     link = side.link()
     service_clock.now -= 20
     with pytest.raises(LinkRefusedError) as raised:
-        side.blobs.download(link, keep_bytes=1, stop=lambda: None)
+        side.blobs.download(link, keep_bytes=1, seconds=60.0, stop=lambda: None)
     assert raised.value.valid_in == pytest.approx(20, abs=1)
 
 

@@ -269,6 +269,59 @@ def test_a_result_that_fails_heals_or_is_given_up(world: World, make_cli: Callab
         assert simulator.calls("link") == []
 
 
+def test_a_failed_result_of_a_configured_action_heals(world: World, make_cli: Callable[..., Cli]) -> None:
+    world.add(1)
+    world.add(2)
+    with Simulator(world.tenant) as simulator:
+        cli = make_cli(simulator, actions=[{"id": action_id(1)}, {"id": action_id(2), "command_indexes": [0]}])
+        simulator.rules.append(Rule("blob", 403, headers={"x-ms-error-code": "AuthorizationFailure"}))
+        first = cli.run()
+        assert [r["result_status"] for r in first.records()] == ["failed", "failed"]
+        simulator.rules.clear()
+        second = cli.run(state=first.states[-1])
+        assert [r["result_status"] for r in second.records()] == ["fetched", "fetched"]
+        simulator.clear_log()
+        assert cli.run(state=second.states[-1]).records() == []
+        assert [call.endpoint for call in simulator.log if call.client_id] == []
+
+
+def test_many_configured_actions_are_read_in_batches(world: World, make_cli: Callable[..., Cli]) -> None:
+    """So that the quota is not spent on asking what there is before anything was read."""
+    for number in range(1, 231):
+        world.add(number, commands=[command(0, "PutFile", "Completed", {}, ended=NOON)], body=None)
+    limits = {"calls_per_minute": 100, "max_run_minutes": 1}
+    names = [{"id": action_id(number)} for number in range(1, 231)]
+    with Simulator(world.tenant, calls_per_minute=1000) as simulator:
+        cli = make_cli(simulator, actions=names, **limits)
+        first = cli.run()
+        assert first.code == 0
+        assert len(first.records()) == 100  # what was asked for is emitted although the time is up
+        second = cli.run(state=first.states[-1], quota_store=str(cli.folder / "b.sqlite"), calls_per_minute=1000)
+    assert second.code == 0
+    keys = [r["machine_action_id"] for r in first.records() + second.records()]
+    assert sorted(keys) == [action_id(number) for number in range(1, 231)]
+
+
+def test_a_failure_is_remembered_in_the_very_state_that_comes_with_its_row(
+    world: World, make_cli: Callable[..., Cli]
+) -> None:
+    """A process that dies right after it must not leave a result behind that counts as done."""
+    for number in range(1, 33):
+        world.add(number, commands=[command(0, "PutFile", "Completed", {}, ended=NOON)], body=None)
+    world.add(16)  # the 16th record comes with a STATE
+    world.tenant.actions.remove(next(a for a in world.tenant.actions if a["id"] == action_id(16)))
+    with Simulator(world.tenant) as simulator:
+        simulator.rules.append(Rule("blob", 403, headers={"x-ms-error-code": "AuthorizationFailure"}))
+        run = make_cli(simulator).run()
+    seen_failed = False
+    for message in run.messages:
+        if message["type"] == "RECORD" and message["record"].get("result_status") == "failed":
+            seen_failed = True
+        if message["type"] == "STATE" and seen_failed:
+            assert message["value"]["bookmarks"]["live_response_results"]["retry"]
+    assert seen_failed
+
+
 def test_five_failures_in_a_row_are_an_outage(world: World, make_cli: Callable[..., Cli]) -> None:
     for number in range(1, 31):
         world.add(number)

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tap_defender_lr import machine_action, timestamps
-from tap_defender_lr.planning import RETRY_SECONDS, Item, Plan, StreamState, command_key, fingerprint, make_plan
+from tap_defender_lr.planning import (
+    RETRY_SECONDS,
+    Item,
+    Plan,
+    StreamState,
+    action_key,
+    command_key,
+    fingerprint,
+    make_plan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -138,6 +147,25 @@ def test_done_is_bounded_by_the_overlap() -> None:
     assert len(json.dumps(state)) < 20_000
 
 
+def test_writing_state_costs_no_more_with_more_to_come() -> None:
+    """Only what lies within the overlap is looked at: a first run over a long history must not become quadratic."""
+    current = plan([action(f"x{number:05d}", NOON - 100 * number) for number in range(2000)])
+    for item in current.items[:1000]:
+        current.emitted(item)
+    looked_at = 0
+
+    class Counting(list):  # type: ignore[type-arg]
+        def __getitem__(self, index: Any) -> Any:
+            nonlocal looked_at
+            found = super().__getitem__(index)
+            looked_at += len(found) if isinstance(index, slice) else 1
+            return found
+
+    current._tracked = Counting(current._tracked)
+    assert len(current.state()["done"]) == 37
+    assert looked_at < 100
+
+
 def test_failed_items_come_first_and_start_the_listing_early_enough() -> None:
     listed = [action("a", NOON - 7000, created=NOON - 5 * 24 * HOUR), action("b", NOON)]
     first = plan(listed)
@@ -194,6 +222,21 @@ class TestConfiguredActions:
         assert fingerprint("a") in state["done"]
         assert keys(plan([action("a", NOON, commands=2)], state, explicit=True)) == []
         assert "replication_key_value" not in state
+
+    def test_a_failed_one_is_not_taken_for_done(self) -> None:
+        first = plan([action("a", NOON)], explicit=True)
+        first.emitted(first.items[0])
+        first.failed(first.items[0], NOON)
+        state = first.state()
+        assert action_key("a") not in state["done"]
+        again = plan([action("a", NOON)], state, explicit=True)
+        assert keys(again) == ["a0"]
+        assert action_key("a") in read_all(again)["done"]
+
+    def test_what_waited_in_a_listing_is_still_open_afterwards(self) -> None:
+        state = read_all(plan([action("w", NOON - 10**6, status="Pending"), action("a", NOON)]))
+        after = read_all(plan([action("x", NOON)], state, explicit=True))
+        assert keys(plan([action("w", NOON - 10**6), action("a", NOON)], after)) == ["w0"]
 
     def test_a_waiting_one_is_remembered_as_open(self) -> None:
         state = read_all(plan([action("a", NOON, status="Pending")], explicit=True))

@@ -41,7 +41,6 @@ def errors(**changes: Any) -> list[str]:
         ({"api_url": "https://user:pw@host"}, "`api_url` must be only scheme and host"),
         ({"api_url": "https://host/api"}, "`api_url` must be only scheme and host"),
         ({"api_url": "https://host:port"}, "`api_url` is not an URL"),
-        ({"api_url": ""}, "`api_url` is not an URL"),
         ({"token_scope": "https://api.securitycenter.microsoft.com"}, "`token_scope` must end with /.default"),
         ({"start_date": "2026-02-30"}, "`start_date` is not a date that exists"),
         ({"start_date": "last week"}, "`start_date` is not a date that exists"),

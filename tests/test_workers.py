@@ -15,37 +15,37 @@ if TYPE_CHECKING:
 
 def test_results_come_in_order_with_so_many_worked_on_and_as_many_finished_ahead() -> None:
     begun: list[int] = []
-    events = [threading.Event() for _ in range(10)]
+    events = [threading.Event() for _ in range(20)]
 
     def begin(item: int) -> Future[int]:
         begun.append(item)
         return start(lambda: (events[item].wait(5), item * item)[1])
 
     def tick() -> None:
-        # The first item is slow: the others finish behind it, until twice the size has begun.
-        if begun[-1] < 5:
+        # The first item is slow: the others finish behind it, until 8 more than are worked on have begun.
+        if begun[-1] < 10:
             events[begun[-1]].set()
         else:
             for event in events:
                 event.set()
 
-    window = OrderedWindow(range(10), begin, size=3, lifetime=Lifetime(), tick=tick)
+    window = OrderedWindow(range(20), begin, size=3, lifetime=Lifetime(), tick=tick)
     results = []
     for item, future in window:
         if item == 0:
-            assert begun == [0, 1, 2, 3, 4, 5]
+            assert begun == list(range(11))
         results.append(future.result())
-    assert results == [n * n for n in range(10)]
+    assert results == [n * n for n in range(20)]
 
 
 def test_a_closed_window_hands_out_what_was_begun_and_no_more() -> None:
-    window = OrderedWindow(range(10), finished, size=3, lifetime=Lifetime())
+    window = OrderedWindow(range(20), finished, size=3, lifetime=Lifetime())
     handed = []
     for item, _ in window:
         handed.append(item)
         if item == 1:
             window.close()
-    assert handed == [0, 1, 2, 3, 4, 5, 6]
+    assert handed == list(range(12))
 
 
 def test_an_exception_surfaces_at_its_turn() -> None:

@@ -12,7 +12,7 @@ from typing_extensions import override
 from tap_defender_lr.errors import ServiceError, TimeIsUpError
 from tap_defender_lr.fetching import Fetched
 from tap_defender_lr.planning import Item, Plan, command_key
-from tap_defender_lr.streams.planned import PlannedStream
+from tap_defender_lr.streams.planned import Emission, PlannedStream
 from tap_defender_lr.text import counted
 from tap_defender_lr.workers import OrderedWindow, finished, start
 
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from tap_defender_lr.settings import ConfiguredAction
 
 OUTAGE_FAILURES = 5
-"""So many different results failing in a row are an outage: the run stops instead of spending calls on the rest."""
+"""So many different results failing in a row are an outage: the run stops instead of spending calls on the rest. Of
+those that failed in earlier runs, no more are tried after so many have failed again."""
+_NOT_TRIED = Fetched(failed="not tried in this run")
 
 
 class CommandResultsStream(PlannedStream, abc.ABC):
@@ -42,10 +44,12 @@ class CommandResultsStream(PlannedStream, abc.ABC):
 
     @override
     def needs(self, configured: ConfiguredAction) -> bool:
-        if configured.command_indexes is None:
-            return super().needs(configured)
-        done = self.saved_state.done
-        return any(command_key(configured.id, index) not in done for index in configured.command_indexes)
+        state, indexes = self.saved_state, configured.command_indexes
+        if any(r.action_id.lower() == configured.id and (indexes is None or r.index in indexes) for r in state.retry):
+            return True
+        if not super().needs(configured):
+            return False
+        return indexes is None or any(command_key(configured.id, index) not in state.done for index in indexes)
 
     @override
     def items_of(self, action: MachineAction) -> Sequence[Item]:
@@ -94,19 +98,28 @@ class CommandResultsStream(PlannedStream, abc.ABC):
         return f"{line}."
 
     @override
-    def emit(self, plan: Plan) -> Iterator[tuple[dict[str, Any], Item, bool]]:
-        limit = self.ABORT_AT_RECORD_COUNT
-        # The SDK's `--test` takes one record more than its limit: no call is spent on the others.
-        items = plan.items if limit is None else plan.items[: limit + 1]
+    def emit(self, plan: Plan) -> Iterator[Emission]:
+        items = plan.items[: self.ABORT_AT_RECORD_COUNT]  # the SDK's `--test` wants one record, and few calls
         self._total, self._handled, self._began = len(items), 0, time.monotonic()
+        self._failing_retries = 0
+        fetcher, patient = self.run.fetcher, self.ABORT_AT_RECORD_COUNT is None
+
+        def begin(item: Item) -> Future[Fetched | None]:
+            command = item.command
+            if command is None or self.status_without_asking(item) is not None:
+                return finished(None)
+            if item.retry is not None and self._failing_retries >= OUTAGE_FAILURES:
+                return finished(_NOT_TRIED)
+            return start(lambda: fetcher.fetch(item.action, command, patient=patient))
+
         window = OrderedWindow(
             items,
-            self._begin,
+            begin,
             size=self.run.settings.max_concurrency,
             lifetime=self.run.lifetime,
             tick=self.tick,
         )
-        failures: list[tuple[dict[str, Any], Item, bool]] = []
+        failures: list[Emission] = []
         advance = True
         for item, future in window:
             try:
@@ -118,45 +131,40 @@ class CommandResultsStream(PlannedStream, abc.ABC):
                 continue
             self._handled += 1
             if fetched is not None and fetched.failed is not None:
-                if item.retry is None:
-                    failures.append((self._count(self.record(item, None, fetched)), item, advance))
-                    if len(failures) >= OUTAGE_FAILURES:
-                        raise ServiceError(
-                            f"{OUTAGE_FAILURES} results in a row could not be read, the last one because of: "
-                            f"{fetched.failed}. The service or the network seems to be down. Nothing is lost: "
-                            "the next run continues here."
-                        )
-                elif item.retry.is_over(time.time()):
-                    fetched = Fetched(failed=f"{fetched.failed}; given up after 3 days")
-                    yield self._count(self.record(item, None, fetched)), item, advance
+                if item.retry is not None:
+                    yield from self._failed_again(item, fetched)
                 else:
-                    self.counts["still failing"] += 1
+                    failures.append(Emission(self.record(item, None, fetched), item, "failed", advance, failed=True))
+                    self._stop_if_outage(failures)
                 continue
-            yield from self._with_retry(plan, failures)
+            # It is no outage: the service answers again.
+            yield from failures
+            failures.clear()
             status = None if fetched is not None else self.status_without_asking(item)
-            yield self._count(self.record(item, status, fetched)), item, advance
-        yield from self._with_retry(plan, failures)
+            record = self.record(item, status, fetched)
+            yield Emission(record, item, record["result_status"], advance)
+        yield from failures
         if not advance:
             raise TimeIsUpError
 
-    def _begin(self, item: Item) -> Future[Fetched | None]:
-        command = item.command
-        if command is None or self.status_without_asking(item) is not None:
-            return finished(None)
-        return start(lambda: self.run.fetcher.fetch(item.action, command))
+    def _failed_again(self, item: Item, fetched: Fetched) -> Iterator[Emission]:
+        """A result that failed in an earlier run, too: no news, until it is given up."""
+        if fetched is not _NOT_TRIED:
+            self._failing_retries += 1
+            if item.retry is not None and item.retry.is_over(time.time()):
+                last = Fetched(failed=f"{fetched.failed}; given up after 3 days")
+                yield Emission(self.record(item, None, last), item, "given up")
+                return
+        self.counts["still failing"] += 1
 
-    def _with_retry(
-        self, plan: Plan, failures: list[tuple[dict[str, Any], Item, bool]]
-    ) -> Iterator[tuple[dict[str, Any], Item, bool]]:
-        """Emit results that failed one by one, now that it is known that it is no outage."""
-        for failure in failures:
-            yield failure
-            plan.failed(failure[1], time.time())
-        failures.clear()
-
-    def _count(self, record: dict[str, Any]) -> dict[str, Any]:
-        self.counts[record["result_status"]] += 1
-        return record
+    @staticmethod
+    def _stop_if_outage(failures: Sequence[Emission]) -> None:
+        if len(failures) >= OUTAGE_FAILURES:
+            raise ServiceError(
+                f"{OUTAGE_FAILURES} results in a row could not be read, the last one because of: "
+                f"{failures[-1].record['result_error']}. The service or the network seems to be down. Nothing is lost: "
+                "the next run continues here."
+            )
 
     @override
     def report_progress(self) -> None:

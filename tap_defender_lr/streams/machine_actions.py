@@ -9,11 +9,11 @@ from typing_extensions import override
 
 from tap_defender_lr import timestamps
 from tap_defender_lr.planning import Item, Plan, fingerprint
-from tap_defender_lr.streams.planned import PlannedStream
+from tap_defender_lr.streams.planned import Emission, PlannedStream
 from tap_defender_lr.text import column_text, counted, snake_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tap_defender_lr.machine_action import MachineAction
 
@@ -28,7 +28,6 @@ _COMMAND = th.ObjectType(
 )
 _FREE = th.ObjectType(additional_properties=True)
 
-#: Column → (name of the property on the wire, type, description). The names are the API's own.
 _TIME_COLUMNS = ("creation_date_time_utc", "last_update_date_time_utc", "cancellation_date_time_utc")
 _OBJECT_COLUMNS = ("related_file_info", "troubleshoot_info")
 _ALIASES = {"lastUpdateTimeUtc": "last_update_date_time_utc", "externalID": "external_id"}
@@ -86,10 +85,9 @@ class MachineActionsStream(PlannedStream):
         return f"Plan: {counted(len(plan.items), 'new or changed machine action', 'new or changed machine actions')}."
 
     @override
-    def emit(self, plan: Plan) -> Iterator[tuple[dict[str, Any], Item, bool]]:
-        for item in plan.items:
-            self.counts[item.action.status or "unknown"] += 1
-            yield self.record(item.action), item, True
+    def emit(self, plan: Plan) -> Iterator[Emission]:
+        for item in plan.items[: self.ABORT_AT_RECORD_COUNT]:
+            yield Emission(self.record(item.action), item, kind=item.action.status or "unknown")
 
     def record(self, action: MachineAction) -> dict[str, Any]:
         record: dict[str, Any] = dict.fromkeys(self.schema["properties"])
@@ -100,6 +98,7 @@ class MachineActionsStream(PlannedStream):
                 record[column] = record[column] if value is None else _column(column, value)
             elif not key.startswith("@"):
                 extra[key] = value
+        record["id"] = action.id
         record["tenant_id"] = self.run.credential.tenant_id
         record["creation_date_time_utc"] = record["creation_date_time_utc"] or action.creation
         record["last_update_date_time_utc"] = action.last_update
@@ -111,11 +110,11 @@ def _column(column: str, value: Any) -> Any:
     if column in _TIME_COLUMNS:
         return timestamps.normalize(value)
     if column in _OBJECT_COLUMNS:
-        return value if isinstance(value, dict) else {"value": value}
+        return _object(value)
     if column == "commands":
         return [_command(entry) for entry in value] if isinstance(value, list) else None
     if column == "error_h_result":
-        return value if isinstance(value, int) else None
+        return _integer(value)
     return column_text(value)
 
 
@@ -123,7 +122,31 @@ def _command(entry: Any) -> dict[str, Any]:
     if not isinstance(entry, dict):
         return {"command": {"value": entry}}
     command = {snake_case(key): value for key, value in entry.items()}
-    for column in ("start_time", "end_time"):
-        if column in command:
-            command[column] = timestamps.normalize(command[column])
-    return command
+    return {column: _COMMAND_COLUMNS.get(column, _as_is)(value) for column, value in command.items()}
+
+
+def _as_is(value: Any) -> Any:
+    return value
+
+
+def _integer(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _texts(value: Any) -> list[str] | None:
+    return [text for text in map(column_text, value) if text] if isinstance(value, list) else None
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    return value if value is None or isinstance(value, dict) else {"value": value}
+
+
+#: What makes a value fit its column of `commands`.
+_COMMAND_COLUMNS: dict[str, Callable[[Any], Any]] = {
+    "index": _integer,
+    "start_time": timestamps.normalize,
+    "end_time": timestamps.normalize,
+    "command_status": column_text,
+    "errors": _texts,
+    "command": _object,
+}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import time
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from singer_sdk import Stream
@@ -30,10 +31,27 @@ if TYPE_CHECKING:
     from tap_defender_lr.settings import ConfiguredAction
 
 _STATE_RECORDS = 16
-"""A process that is killed has paid for these again, and for what its workers had fetched ahead, at most twice
-`max_concurrency`: with the default of 8 no more than `max_concurrency` + 25 in all."""
+"""A process that is killed has paid in vain for these, for what its workers were at (`max_concurrency`) and for the
+few results that waited for their turn: together no more than `max_concurrency` + 25."""
 _STATE_SECONDS = 30.0
 _PROGRESS_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Emission:
+    """A record on its way out.
+
+    Attributes:
+        kind: What it is counted as in the summary.
+        advance: Every item before this one was emitted, so that the bookmark may move.
+        failed: The item shall be tried again in the next run.
+    """
+
+    record: dict[str, Any]
+    item: Item
+    kind: str
+    advance: bool = True
+    failed: bool = False
 
 
 class PlannedStream(Stream, abc.ABC):
@@ -61,8 +79,8 @@ class PlannedStream(Stream, abc.ABC):
         """The items of one action, none if it is not ready or the settings leave it out."""
 
     @abc.abstractmethod
-    def emit(self, plan: Plan) -> Iterator[tuple[dict[str, Any], Item, bool]]:
-        """Yield (record, item, advance) for the items of the plan; `advance` as in `Plan.emitted`."""
+    def emit(self, plan: Plan) -> Iterator[Emission]:
+        """Yield the records of the plan's items."""
 
     @abc.abstractmethod
     def describe_plan(self, plan: Plan) -> str:
@@ -93,10 +111,10 @@ class PlannedStream(Stream, abc.ABC):
         """The records of the plan. A failure of the run ends the process with its exit code, after the last STATE."""
         try:
             yield from self._records()
-        except GeneratorExit:  # the SDK stops reading (`--test`): what it did not take was not emitted
-            raise
         except TimeIsUpError:
-            self.logger.info("`max_run_minutes` is over: the next run continues here.")
+            self.logger.info(
+                "`max_run_minutes` is over, or would be before the next call is possible: the next run continues here."
+            )
             self.save_state()
         except InterruptedRunError:
             self.save_state()
@@ -112,30 +130,36 @@ class PlannedStream(Stream, abc.ABC):
 
     def _records(self) -> Iterator[dict[str, Any]]:
         self.run.lifetime.raise_if_interrupted()
-        self.plan = plan = planning.make_plan(
-            self.run.actions(),
-            self.saved_state,
-            self.items_of,
-            now=time.time(),
-            explicit=bool(self.run.settings.actions),
-        )
-        for lost in plan.lost:
-            self.logger.warning(
-                "Command %d of action %s failed for 3 days and is not listed any more: it is given up.",
-                lost.index,
-                lost.action_id,
+        for actions in self.run.batches(self.ABORT_AT_RECORD_COUNT):
+            self.plan = plan = planning.make_plan(
+                actions,
+                self.saved_state,
+                self.items_of,
+                now=time.time(),
+                explicit=bool(self.run.settings.actions),
             )
-        self.logger.info("%s", self.describe_plan(plan))
-        for record, item, advance in self.emit(plan):
-            yield record
-            # The SDK has written the record by now.
-            plan.emitted(item, advance=advance)
-            self._unsaved += 1
-            if self._unsaved >= _STATE_RECORDS:
-                self.save_state()
-            self.tick()
-            self.run.lifetime.raise_if_interrupted()
-        self.save_state()
+            for lost in plan.lost:
+                self.logger.warning(
+                    "Command %d of action %s failed for 3 days and is not listed any more: it is given up.",
+                    lost.index,
+                    lost.action_id,
+                )
+            self.logger.info("%s", self.describe_plan(plan))
+            for emission in self.emit(plan):
+                yield emission.record
+                # The SDK has written the record by now.
+                plan.emitted(emission.item, advance=emission.advance)
+                if emission.failed:
+                    plan.failed(emission.item, time.time())
+                self.counts[emission.kind] += 1
+                self._unsaved += 1
+                if self._unsaved >= _STATE_RECORDS:
+                    self.save_state()
+                self.tick()
+                self.run.lifetime.raise_if_interrupted()
+            self.save_state()
+            if self.ABORT_AT_RECORD_COUNT is not None:
+                return  # `--test` wants to see a record, not to pay for a second batch
 
     def tick(self) -> None:
         """Called often, also while waiting: writes state and progress when it is time."""

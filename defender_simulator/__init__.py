@@ -11,6 +11,16 @@ from __future__ import annotations
 from defender_simulator.calls import Call
 from defender_simulator.rules import Rule, throttled
 from defender_simulator.simulator import Simulator
-from defender_simulator.tenant import App, Result, Tenant
+from defender_simulator.tenant import App, FederatedCredential, ManagedIdentity, Result, Tenant
 
-__all__ = ["App", "Call", "Result", "Rule", "Simulator", "Tenant", "throttled"]
+__all__ = [
+    "App",
+    "Call",
+    "FederatedCredential",
+    "ManagedIdentity",
+    "Result",
+    "Rule",
+    "Simulator",
+    "Tenant",
+    "throttled",
+]

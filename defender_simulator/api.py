@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 #: Either is enough, say the API's own refusals of 2026.
 REQUIRED_ROLES = ("Machine.Read.All", "Machine.ReadWrite.All")
+#: The same for the tokens of people.
+REQUIRED_SCOPES = {
+    "list": ("Machine.Read", "Machine.ReadWrite"),
+    "get": ("Machine.Read", "Machine.ReadWrite"),
+    "link": ("Machine.LiveResponse",),
+}
 FINAL = frozenset({"Succeeded", "Failed", "TimeOut", "Cancelled"})
 
 _GUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -62,7 +68,7 @@ class DefenderApi:
                 self._exchange.route(
                     f"{base}/machineactions{path}",
                     name,
-                    self._for_roles(handler),
+                    self._for_permitted(name, handler),
                     gate=self,
                     latency=self._latency,
                 )
@@ -82,21 +88,25 @@ class DefenderApi:
             self._quota.admit(client_id, now)
         except QuotaExceededError as error:
             raise self._refused(429, "429", str(error), {"Retry-After": str(error.wait)}) from error
-        request.state.roles = claims["roles"]
+        request.state.claims = claims
         return client_id
 
     def take_back(self, client_id: str, arrived: float) -> None:
         self._quota.take_back(client_id, arrived)
 
-    def _for_roles(self, handler: Handler) -> Handler:
+    def _for_permitted(self, endpoint: str, handler: Handler) -> Handler:
         async def handle(request: Request) -> Response:
-            roles: list[str] = request.state.roles
-            if not set(roles) & set(REQUIRED_ROLES):
+            claims: dict[str, Any] = request.state.claims
+            if "scp" in claims:
+                word, required, given = "scopes", REQUIRED_SCOPES[endpoint], claims["scp"].split()
+            else:
+                word, required, given = "roles", REQUIRED_ROLES, claims.get("roles", [])
+            if not set(given) & set(required):
                 raise self._refused(
                     403,
                     "Forbidden",
-                    f"Missing application roles. API required roles: {','.join(REQUIRED_ROLES)}, "
-                    f"application roles: {','.join(roles)}.",
+                    f"Missing application {word}. API required {word}: {','.join(required)}, "
+                    f"application {word}: {','.join(given)}.",
                 )
             return await handler(request)
 

@@ -10,7 +10,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from defender_simulator.exchange import Exchange, Latency, RefusedError
 
@@ -97,6 +97,8 @@ class BlobStore:
         return link
 
     def _part(self, request: Request, result: Result) -> Response:
+        if result.pieces is not None:
+            return StreamingResponse(result.pieces())
         wanted = request.headers.get("x-ms-range") or request.headers.get("range", "")
         span = re.fullmatch("bytes=([0-9]+)-([0-9]*)", wanted)
         if span is None:

@@ -1,4 +1,4 @@
-"""The log: every request that reached one of the three servers, in the order of arrival."""
+"""The log: every request that reached one of the servers, in the order of arrival."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Literal, get_args
 
-Endpoint = Literal["discovery", "token", "list", "get", "link", "blob", "unknown"]
+Endpoint = Literal["discovery", "token", "devicecode", "identity", "list", "get", "link", "blob", "unknown"]
 ENDPOINTS: tuple[str, ...] = get_args(Endpoint)
 
 

@@ -49,7 +49,7 @@ def subject_in_path(request: Request) -> tuple[str | None, int | None]:
 
 
 class Exchange:
-    """What the three servers share. `rules` and the log live as long as the simulator."""
+    """What the servers share. `rules` and the log live as long as the simulator."""
 
     def __init__(self, *, clock: Callable[[], float], log: CallLog, rules: list[Rule], random: Random) -> None:
         self.clock = clock

@@ -40,7 +40,7 @@ class Rule:
         Rule("link", value=None)                               # an answer without a link
 
     Attributes:
-        endpoint: `discovery`, `token`, `list`, `get`, `link`, `blob` or `unknown`.
+        endpoint: `discovery`, `token`, `devicecode`, `identity`, `list`, `get`, `link`, `blob` or `unknown`.
         status: Answer with this status instead of the normal answer. With a `body` only, the status is 200.
         body: Bytes and text are sent as they are, anything else as JSON.
         headers: Laid over those of the answer; a callable gets the simulator's time when the answer is made.
@@ -104,12 +104,12 @@ class Rule:
 
     def bend(self, response: Response, now: float) -> None:
         """Lays what the rule says about the value, the body and the headers over an answer."""
-        body = bytes(response.body)
+        body = bytes(getattr(response, "body", b""))
         if self.value is not UNSET and response.status_code == 200:
             body = json.dumps({**json.loads(body), "value": self.value}).encode()
         if self.transform is not None:
             body = self.transform(body)
-        if body != response.body:
+        if body != getattr(response, "body", b""):
             response.body = body
             response.headers["content-length"] = str(len(body))
         response.headers.update((self.headers(now) if callable(self.headers) else self.headers) or {})

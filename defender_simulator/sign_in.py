@@ -1,146 +1,182 @@
-"""The sign-in service: Entra's discovery document and its token endpoint for the client credentials flow."""
+"""The sign-in service: Entra's discovery document, token endpoint and device codes."""
 
 from __future__ import annotations
 
-import hmac
-import uuid
-from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+import base64
+import json
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from starlette.responses import JSONResponse, Response
 
-from defender_simulator.exchange import Exchange, RefusedError
+from defender_simulator.aadsts import SignInError, bad_request, unknown_resource
+from defender_simulator.scopes import Scopes
+from defender_simulator.tokens import object_id
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
 
+    from defender_simulator.clients import Clients
+    from defender_simulator.device_codes import DeviceCodes
+    from defender_simulator.exchange import Exchange, Handler
+    from defender_simulator.refresh_tokens import RefreshTokens
     from defender_simulator.tenant import App, Tenant
     from defender_simulator.tokens import Tokens
 
+_DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
+_Form = dict[str, str]
+
 
 class SignIn:
-    def __init__(self, *, exchange: Exchange, tenant: Tenant, tokens: Tokens, url: str, scope: str) -> None:
+    def __init__(
+        self,
+        *,
+        exchange: Exchange,
+        tenant: Tenant,
+        clients: Clients,
+        tokens: Tokens,
+        refresh_tokens: RefreshTokens,
+        device_codes: DeviceCodes,
+        url: str,
+    ) -> None:
         self._exchange = exchange
         self._tenant = tenant
+        self._clients = clients
         self._tokens = tokens
+        self._refresh_tokens = refresh_tokens
+        self._device_codes = device_codes
         self._url = url
-        self._scope = scope
 
     def app(self) -> Starlette:
-        route = self._exchange.route
+        def route(path: str, endpoint: str, handler: Handler, methods: list[str] | None = None) -> Any:
+            return self._exchange.route(path, endpoint, self._refusing(handler), methods=methods)
+
         return self._exchange.app(
             route("/{tenant}/v2.0/.well-known/openid-configuration", "discovery", self._discovery),
             route("/{tenant}/.well-known/openid-configuration", "discovery", self._discovery),
-            route("/{tenant}/oauth2/v2.0/token", "token", self._token, methods=["POST"]),
+            route("/{tenant}/oauth2/v2.0/token", "token", self._token, ["POST"]),
+            route("/{tenant}/oauth2/v2.0/devicecode", "devicecode", self._device_code, ["POST"]),
         )
 
-    async def _discovery(self, request: Request) -> Response:
-        tenant_url = f"{self._url}/{self._known_tenant(request)}"
+    def _refusing(self, handler: Handler) -> Handler:
+        async def handle(request: Request) -> Response:
+            try:
+                self._check_tenant(request.path_params["tenant"])
+                return await handler(request)
+            except SignInError as refusal:
+                return refusal.response(self._exchange.clock(), self._url)
+
+        return handle
+
+    async def _discovery(self, _request: Request) -> Response:
         return JSONResponse(
             {
-                "token_endpoint": f"{tenant_url}/oauth2/v2.0/token",
+                "token_endpoint": self._token_url,
                 "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
-                "issuer": f"{tenant_url}/v2.0",
-                "authorization_endpoint": f"{tenant_url}/oauth2/v2.0/authorize",
-                "device_authorization_endpoint": f"{tenant_url}/oauth2/v2.0/devicecode",
+                "issuer": f"{self._tenant_url}/v2.0",
+                "authorization_endpoint": f"{self._tenant_url}/oauth2/v2.0/authorize",
+                "device_authorization_endpoint": f"{self._tenant_url}/oauth2/v2.0/devicecode",
             }
         )
 
+    async def _device_code(self, request: Request) -> Response:
+        form = await _form(request)
+        app = self._clients.find(form)
+        # Whether the app may do this at all, the service tells only when somebody has signed in.
+        code = self._device_codes.start(app.client_id, self._scopes(form, app), self._exchange.clock())
+        page = f"{self._url}/device"
+        message = f"To sign in, use a web browser to open the page {page} and enter the code {code.user_code} to "
+        return JSONResponse({**code._asdict(), "verification_uri": page, "message": f"{message}authenticate."})
+
     async def _token(self, request: Request) -> Response:
-        tenant_id = self._known_tenant(request)
-        form = {name: values[-1] for name, values in parse_qs((await request.body()).decode()).items()}
-        if form.get("grant_type") != "client_credentials":
-            raise self._refused(400, "unsupported_grant_type", 70003, "The app requested an unsupported grant type.")
-        app = self._known_app(form)
-        self._check_scope(form.get("scope", ""))
-        return JSONResponse(
-            {
-                "token_type": "Bearer",
-                "expires_in": self._tokens.lifetime,
-                "ext_expires_in": self._tokens.lifetime,
-                "access_token": self._tokens.issue(tenant_id, app, self._exchange.clock()),
-            },
-            headers={"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"},
+        form = await _form(request)
+        grants = {
+            "client_credentials": self._by_credential,
+            "refresh_token": self._by_refresh_token,
+            _DEVICE_CODE: self._by_device_code,
+        }
+        grant = grants.get(form.get("grant_type", ""))
+        if grant is None:
+            text = "The app requested an unsupported grant type."
+            raise bad_request(70003, "unsupported_grant_type", text)
+        answer = {
+            "token_type": "Bearer",
+            "expires_in": self._tokens.lifetime,
+            "ext_expires_in": self._tokens.lifetime,
+            **grant(form, self._clients.find(form), self._exchange.clock()),
+        }
+        return JSONResponse(answer, headers={"Cache-Control": "no-store, no-cache", "Pragma": "no-cache"})
+
+    def _by_credential(self, form: _Form, app: App, now: float) -> dict[str, str]:
+        self._clients.authenticate(app, form, token_url=self._token_url, now=now)
+        self._check_app_scope(form.get("scope", ""))
+        return {"access_token": self._tokens.issue(self._tenant.tenant_id, app, now)}
+
+    def _by_device_code(self, form: _Form, app: App, now: float) -> dict[str, str]:
+        device_code = form.get("device_code", "")
+        user, scopes = self._device_codes.poll(device_code, app.client_id, now)
+        self._clients.authenticate(app, form, token_url=self._token_url, now=now, public=True)
+        answer = self._delegated(form, app, user, scopes, now)
+        self._device_codes.redeemed(device_code)
+        return answer
+
+    def _by_refresh_token(self, form: _Form, app: App, now: float) -> dict[str, str]:
+        self._clients.authenticate(app, form, token_url=self._token_url, now=now, public=True)
+        user = self._refresh_tokens.user(form.get("refresh_token", ""), app.client_id, now)
+        return self._delegated(form, app, user, self._scopes(form, app), now)
+
+    def _delegated(self, form: _Form, app: App, user: str, scopes: Scopes, now: float) -> dict[str, str]:
+        tenant_id = self._tenant.tenant_id
+        answer = {
+            "scope": scopes.granted(app),
+            "access_token": self._tokens.issue_delegated(tenant_id, app, user, now),
+        }
+        if "offline_access" in scopes.openid:
+            answer["refresh_token"] = self._refresh_tokens.issue(app.client_id, user, now)
+        if "openid" in scopes.openid:
+            issuer = f"{self._tenant_url}/v2.0"
+            answer["id_token"] = self._tokens.issue_id(tenant_id, app, user, now, issuer=issuer)
+        if form.get("client_info") == "1":
+            person = json.dumps({"uid": object_id(tenant_id, user), "utid": tenant_id})
+            answer["client_info"] = base64.urlsafe_b64encode(person.encode()).decode().rstrip("=")
+        return answer
+
+    @property
+    def _tenant_url(self) -> str:
+        return f"{self._url}/{self._tenant.tenant_id}"
+
+    @property
+    def _token_url(self) -> str:
+        return f"{self._tenant_url}/oauth2/v2.0/token"
+
+    def _scopes(self, form: _Form, app: App) -> Scopes:
+        return Scopes.parse(
+            form.get("scope", ""), resource=self._tokens.audience, tenant_id=self._tenant.tenant_id, app=app
         )
 
-    def _known_tenant(self, request: Request) -> str:
-        asked: str = request.path_params["tenant"]
-        if asked.lower() == self._tenant.tenant_id.lower():
-            return self._tenant.tenant_id
-        raise self._refused(
-            400,
-            "invalid_tenant",
-            90002,
-            f"Tenant '{asked}' not found. Check to make sure you have the correct tenant ID and are signing into the "
-            "correct cloud. Check with your subscription administrator, this may happen if there are no active "
-            "subscriptions for the tenant.",
-        )
+    def _check_tenant(self, asked: str) -> None:
+        if asked.lower() != self._tenant.tenant_id.lower():
+            raise bad_request(
+                90002,
+                "invalid_tenant",
+                f"Tenant '{asked}' not found. Check to make sure you have the correct tenant ID and are signing into "
+                "the correct cloud. Check with your subscription administrator, this may happen if there are no active "
+                "subscriptions for the tenant.",
+            )
 
-    def _known_app(self, form: dict[str, str]) -> App:
-        client_id = form.get("client_id", "")
-        app = next((app for app in self._tenant.apps if app.client_id.lower() == client_id.lower()), None)
-        if app is None:
-            raise self._refused(
-                400,
-                "unauthorized_client",
-                700016,
-                f"Application with identifier '{client_id}' was not found in the directory '{self._tenant.tenant_id}'. "
-                "This can happen if the application has not been installed by the administrator of the tenant or "
-                "consented to by any user in the tenant. You may have sent your authentication request to the wrong "
-                "tenant.",
-            )
-        if "client_secret" not in form:
-            raise self._refused(
-                401,
-                "invalid_client",
-                7000218,
-                "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.",
-            )
-        if not hmac.compare_digest(form["client_secret"].encode(), app.client_secret.encode()):
-            raise self._refused(
-                401,
-                "invalid_client",
-                7000215,
-                "Invalid client secret provided. Ensure the secret being sent in the request is the client secret "
-                f"value, not the client secret ID, for a secret added to app '{app.client_id}'.",
-            )
-        return app
-
-    def _check_scope(self, scope: str) -> None:
-        if scope == self._scope:
-            return
-        if not scope.endswith("/.default"):
-            raise self._refused(
-                400,
-                "invalid_scope",
+    def _check_app_scope(self, scope: str) -> None:
+        resource, slash, name = scope.rpartition("/")
+        if not (slash and name == ".default"):
+            raise bad_request(
                 1002012,
+                "invalid_scope",
                 f"The provided value for scope {scope} is not valid. Client credential flows must have a scope value "
                 "with /.default suffixed to the resource identifier (application ID URI).",
             )
-        resource = scope[: -len("/.default")]
-        raise self._refused(
-            400,
-            "invalid_resource",
-            500011,
-            f"The resource principal named {resource} was not found in the tenant named {self._tenant.tenant_id}. This "
-            "can happen if the application has not been installed by the administrator of the tenant or consented to "
-            "by any user in the tenant.",
-        )
+        if resource != self._tokens.audience:
+            raise unknown_resource(resource, self._tenant.tenant_id)
 
-    def _refused(self, status: int, error: str, number: int, text: str) -> RefusedError:
-        trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
-        now = datetime.fromtimestamp(self._exchange.clock(), timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
-        document = {
-            "error": error,
-            "error_description": (
-                f"AADSTS{number}: {text} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {now}"
-            ),
-            "error_codes": [number],
-            "timestamp": now,
-            "trace_id": trace,
-            "correlation_id": correlation,
-            "error_uri": f"{self._url}/error?code={number}",
-        }
-        return RefusedError(JSONResponse(document, status))
+
+async def _form(request: Request) -> _Form:
+    return {name: values[-1] for name, values in parse_qs((await request.body()).decode()).items()}

@@ -1,28 +1,28 @@
-"""The simulator as a whole: three servers in one background thread, from `with` to the end of its block."""
+"""The simulator as a whole: all its servers in one background thread, from `with` to the end of its block."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
 import tempfile
-import threading
 import time
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 import trustme
-import uvicorn
-from typing_extensions import Self, override
+from typing_extensions import Self
 
 from defender_simulator.api import DefenderApi
 from defender_simulator.blobs import BlobStore
 from defender_simulator.calls import Call, CallLog, worst_window
-from defender_simulator.connections import Connection, Server
+from defender_simulator.clients import Clients
+from defender_simulator.device_codes import ANALYST, DeviceCodes
 from defender_simulator.exchange import Exchange, Latency
+from defender_simulator.identity import IdentityEndpoints, Kind
 from defender_simulator.links import Links
 from defender_simulator.quota import Quota
+from defender_simulator.refresh_tokens import RefreshTokens
+from defender_simulator.serving import ServerThread, Service, listen
 from defender_simulator.sign_in import SignIn
 from defender_simulator.tokens import Tokens
 
@@ -52,15 +52,20 @@ class Simulator:
         ports: Of sign-in, API and blob store. 0: any free one.
         seed: Of the latencies.
         count_rejected: Whether calls answered with 429 fill the quota, too.
+        device_code_lifetime: Seconds that a device code waits for a person.
+        device_code_approved_after: So many polls are answered "pending"; then somebody has signed in. None: only
+            `approve_device_code` lets somebody in.
 
     Attributes:
         rules: Faults, see `Rule`; may be changed at any time.
-        ca_file: PEM of the throw-away authority that signed the certificate of the three servers.
+        ca_file: PEM of the throw-away authority that signed the certificate of the first three servers.
+        identity_url: Where a managed identity gets its tokens, over plain HTTP.
     """
 
     login_url: str
     api_url: str
     blob_url: str
+    identity_url: str
     ca_file: str
     token_scope = f"{_AUDIENCE}/.default"
 
@@ -81,6 +86,8 @@ class Simulator:
         ports: tuple[int, int, int] = (0, 0, 0),
         seed: int = 0,
         count_rejected: bool = False,
+        device_code_lifetime: int = 900,
+        device_code_approved_after: int | None = None,
     ) -> None:
         self.tenant = tenant
         self.rules: list[Rule] = []
@@ -94,12 +101,16 @@ class Simulator:
         self._tokens = Tokens(audience=_AUDIENCE, lifetime=token_lifetime)
         random = Random(seed)  # noqa: S311  latencies are no secret
         self._exchange = Exchange(clock=clock, log=self._log, rules=self.rules, random=random)
+        self._clients = Clients(tenant)
+        self._refresh_tokens = RefreshTokens()
+        self._device_codes = DeviceCodes(lifetime=device_code_lifetime, approved_after=device_code_approved_after)
+        self._identity = IdentityEndpoints(exchange=self._exchange, tenant=tenant, tokens=self._tokens)
         self._minted: list[Links] = []
         self._stack = contextlib.ExitStack()
 
     @property
     def log(self) -> list[Call]:
-        """Every request so far in the order of arrival, on all three servers."""
+        """Every request so far in the order of arrival, on all servers."""
         return self._log.snapshot()
 
     def calls(self, endpoint: str) -> list[Call]:
@@ -119,7 +130,7 @@ class Simulator:
         return {
             "tenant_id": self.tenant.tenant_id,
             "client_id": app.client_id,
-            "client_secret": app.client_secret,
+            **({"client_secret": app.client_secret} if app.client_secret else {}),
             "api_url": self.api_url,
             "login_url": self.login_url,
             "token_scope": self.token_scope,
@@ -129,20 +140,49 @@ class Simulator:
         """Environment variables with which Python programs trust the simulator's certificate."""
         return {"REQUESTS_CA_BUNDLE": self.ca_file, "SSL_CERT_FILE": self.ca_file}
 
+    def managed_identity_environment(self, kind: Kind) -> dict[str, str]:
+        """Environment variables that lead a managed identity here: on a virtual machine, or on App Service."""
+        return self._identity.environment(kind, self.identity_url)
+
+    def approve_device_code(self, user: str = ANALYST, *, user_code: str | None = None) -> None:
+        """Somebody signs in for the newest device code that waits, or for the one with that user code."""
+        self._device_codes.decide("approved", user, user_code)
+
+    def decline_device_code(self, user: str = ANALYST, *, user_code: str | None = None) -> None:
+        self._device_codes.decide("declined", user, user_code)
+
+    def revoke_refresh_tokens(self) -> None:
+        """Signs out everybody so far: none of their refresh tokens works any more."""
+        self._refresh_tokens.revoke()
+
     def secrets(self) -> set[str]:
-        """What must never be seen in any output: client secrets, access tokens, signatures of links."""
-        signatures = set[str]().union(*(links.signatures() for links in self._minted))
-        return {app.client_secret for app in self.tenant.apps} | self._tokens.issued() | signatures
+        """What must never be seen in any output.
+
+        Client secrets, assertions (also outside tokens that came as one), tokens of all kinds, device codes, the
+        header of App Service, signatures of links. Passwords of certificates are not known here.
+        """
+        parts = [
+            {app.client_secret for app in self.tenant.apps},
+            {self._identity.header},
+            self._clients.assertions(),
+            self._tokens.issued(),
+            self._refresh_tokens.issued(),
+            self._device_codes.issued(),
+            *(links.signatures() for links in self._minted),
+        ]
+        return set[str]().union(*parts) - {""}
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(_listener(port)) for port in self._ports]
+            sockets = [stack.enter_context(listen(port)) for port in (*self._ports, 0)]
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="defender-simulator-")))
-            self.login_url, self.api_url, self.blob_url = (
+            self.login_url, self.api_url, self.blob_url, plain = (
                 f"https://localhost:{listener.getsockname()[1]}" for listener in sockets
             )
+            self.identity_url = plain.replace("https://localhost", "http://127.0.0.1")
             certificate = self._make_certificate(directory)
-            thread = _ServerThread(self._apps(), sockets, certificate)
+            certificates = [certificate, certificate, certificate, None]
+            thread = ServerThread([Service(*each) for each in zip(self._apps(), sockets, certificates, strict=True)])
             thread.start()
             stack.callback(thread.stop)
             thread.wait_until_serving()
@@ -167,7 +207,15 @@ class Simulator:
         api_latency, blob_latency = self._latencies
         links = Links(url=self.blob_url, tenant_id=tenant.tenant_id, lifetime=self._link_lifetime)
         self._minted.append(links)
-        sign_in = SignIn(exchange=exchange, tenant=tenant, tokens=tokens, url=self.login_url, scope=self.token_scope)
+        sign_in = SignIn(
+            exchange=exchange,
+            tenant=tenant,
+            clients=self._clients,
+            tokens=tokens,
+            refresh_tokens=self._refresh_tokens,
+            device_codes=self._device_codes,
+            url=self.login_url,
+        )
         api = DefenderApi(
             exchange=exchange,
             tenant=tenant,
@@ -179,76 +227,4 @@ class Simulator:
             latency=api_latency,
         )
         blobs = BlobStore(exchange=exchange, tenant=tenant, links=links, latency=blob_latency)
-        return [sign_in.app(), api.app(), blobs.app()]
-
-
-class _ServerThread(threading.Thread):
-    """One event loop with all servers in it."""
-
-    def __init__(self, apps: list[Starlette], sockets: list[socket.socket], certificate: Path) -> None:
-        super().__init__(name="defender-simulator", daemon=True)
-        self._apps = apps
-        self._sockets = sockets
-        self._certificate = certificate
-        self._serving = threading.Event()
-        self._error: BaseException | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._servers: list[Server] = []
-
-    @override
-    def run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001  told to whoever waits
-            self._error = error
-        finally:
-            self._serving.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._servers = [Server(self._config(app), on_serving=self._count_serving) for app in self._apps]
-        pairs = zip(self._servers, self._sockets, strict=True)
-        await asyncio.gather(*(server.serve([listener]) for server, listener in pairs))
-
-    def _count_serving(self) -> None:
-        if all(server.started for server in self._servers):
-            self._serving.set()
-
-    def _config(self, app: Starlette) -> uvicorn.Config:
-        return uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            loop="asyncio",
-            lifespan="off",
-            log_config=None,
-            server_header=False,
-            date_header=False,  # the exchange writes it, by the simulator's clock
-            timeout_keep_alive=75,
-            ssl_certfile=self._certificate,
-            ssl_keyfile=self._certificate,
-        )
-
-    def wait_until_serving(self) -> None:
-        self._serving.wait()
-        if self._error is not None:
-            raise self._error
-
-    def stop(self) -> None:
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # the loop may have ended by an error
-                for server in self._servers:
-                    self._loop.call_soon_threadsafe(server.stop)
-        self.join()
-
-
-def _listener(port: int) -> socket.socket:
-    # asyncio turns Nagle's algorithm off only where the protocol is named; without that, an answer takes 40 ms more.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
+        return [sign_in.app(), api.app(), blobs.app(), self._identity.app()]

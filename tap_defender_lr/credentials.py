@@ -120,7 +120,14 @@ class ManagedIdentity:
 
 
 class _ImpatientSession(requests.Session):
-    """MSAL sets no timeout here, and outside Azure nobody answers at the address of the identity service."""
+    """MSAL sets no timeout here, and outside Azure nobody answers at the address of the identity service.
+
+    The identity service is on this machine: it refuses what comes through a proxy.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
 
     @override
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
@@ -158,7 +165,7 @@ class DeviceCode:
         answer = None
         for account in self._app.get_accounts():
             answer = answer or self._app.acquire_token_silent(scopes, account=account, force_refresh=renew)
-        answer = answer or self._ask(scopes)
+        answer = dict(answer or self._ask(scopes))
         for name in ("refresh_token", "id_token"):
             remember(answer.get(name))
         self._save()

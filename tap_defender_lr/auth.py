@@ -92,9 +92,14 @@ class Credential:
         return self._token
 
     @property
+    def claims(self) -> dict[str, Any]:
+        """What the last token says, unverified: it only serves to explain."""
+        return _claims(self._token)
+
+    @property
     def tenant_id(self) -> str:
         """The tenant's GUID as the token names it, also where the settings have a domain name."""
-        return str(_claims(self._token).get("tid") or self._settings.tenant_id)
+        return str(self.claims.get("tid") or self._settings.tenant_id)
 
     def _unreachable(self, error: Exception) -> str:
         status = re.search(r"\b5\d\d\b", str(error))
@@ -124,7 +129,6 @@ def _first_sentence(text: str) -> str:
 
 
 def _claims(token: str) -> dict[str, Any]:
-    """The claims of a token, unverified: they only serve to explain."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

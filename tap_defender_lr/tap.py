@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import click
 from singer_sdk import Tap
 from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
@@ -15,10 +17,11 @@ from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.singerlib.encoding.simple import StateMessage
 from typing_extensions import override
 
-from tap_defender_lr import redaction, settings, stdout
-from tap_defender_lr.errors import TapError
+from tap_defender_lr import doctor, redaction, settings, stdout
+from tap_defender_lr.errors import InterruptedRunError, TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.run import Run
+from tap_defender_lr.streams.command_results import CommandResultsStream
 from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
 from tap_defender_lr.streams.machine_actions import MachineActionsStream
 from tap_defender_lr.text import counted
@@ -26,8 +29,6 @@ from tap_defender_lr.text import counted
 if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
-
-    import click
 
     from tap_defender_lr.streams.planned import PlannedStream
 
@@ -106,6 +107,30 @@ class TapDefenderLr(Tap):
 
     @classmethod
     @override
+    def get_singer_command(cls) -> click.Command:
+        command = super().get_singer_command()
+        text = "Walk the path that a run takes and say what does not work; `--format json` for programs."
+        command.params.append(click.Option(["--doctor"], is_flag=True, help=text))
+        return command
+
+    @classmethod
+    def examine(cls, config: _ConfigInput, *, as_json: bool) -> bool:
+        """Run the doctor, and tell whether a run would work."""
+        try:
+            tap = cls(config=config.config, parse_env_config=config.parse_env)
+        except ConfigValidationError as error:
+            return doctor.render(doctor.settings_checks(error.errors, (), ""), as_json=as_json, write=click.echo)
+        warnings = settings.warnings(tap.config, tap.config_jsonschema["properties"])
+        about_settings = doctor.settings_checks((), warnings, doctor.summary(tap.run.settings))
+        (results,) = (stream for stream in tap.streams.values() if isinstance(stream, CommandResultsStream))
+        checks = itertools.chain(about_settings, doctor.examine(tap.run, results))
+        try:
+            return doctor.render(checks, as_json=as_json, write=click.echo)
+        except InterruptedRunError:
+            raise SystemExit(stdout.exit_code(tap.run.lifetime.signal_number or 0)) from None
+
+    @classmethod
+    @override
     def invoke(  # type: ignore[override]  # the SDK's own signature differs from its base class likewise
         cls,
         *,
@@ -114,11 +139,14 @@ class TapDefenderLr(Tap):
         config: _ConfigInput | None = None,
         state: TextIO | None = None,
         catalog: TextIO | None = None,
+        doctor: bool = False,
     ) -> None:
         """Like the SDK's, with a summary at the end and one sentence for a file that is no JSON."""
         super(Tap, cls).invoke(about=about, about_format=about_format)
-        cls.print_version(print_fn=cls.logger.info)
         config = config or _ConfigInput()
+        if doctor:
+            raise SystemExit(0 if cls.examine(config, as_json=about_format == "json") else 1)
+        cls.print_version(print_fn=cls.logger.info)
         tap = cls(
             config=config.config,
             state=None if state is None else _parse_json(state.buffer.read(), f"--state: the file {state.name}"),

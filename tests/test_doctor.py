@@ -1,0 +1,119 @@
+"""The doctor on the real command line: each step that can fail says what to do, and costs at most three calls."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from defender_simulator import Rule, Simulator
+from tests.conftest import CLIENT_SECRET, NOON, Cli, World, action_id
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def simulator(world: World) -> Iterator[Simulator]:
+    for number in range(1, 31):
+        world.add(number)
+    world.add(40, status="Pending", updated=NOON + 1000)
+    with Simulator(world.tenant) as simulator:
+        yield simulator
+
+
+def examine(cli: Cli, **settings: Any) -> tuple[int, dict[str, dict[str, Any]], str]:
+    run = cli.run("--doctor", "--format", "json", **settings)
+    assert "Traceback" not in run.stderr
+    assert CLIENT_SECRET not in run.stdout + run.stderr
+    document = json.loads(run.stdout)
+    assert document["works"] == (run.code == 0)
+    calls = [call for call in cli.simulator.log if call.endpoint in {"list", "get", "link"}]
+    assert len(calls) <= 3
+    return run.code, {check["name"]: check for check in document["checks"]}, run.stdout
+
+
+def test_all_is_well(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
+    code, checks, _ = examine(make_cli(simulator))
+    assert code == 0
+    assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(("settings", "sign-in", "api", "token", "roles", "list", "result", "quota"), "ok")
+    assert checks["list"]["detail"].startswith(
+        "The service lists 31 Live Response actions, 0 of them in the last 4 days"
+    )
+    assert action_id(30) in checks["result"]["detail"]
+    assert "98 calls are left this minute" in checks["quota"]["detail"]
+    assert "A first run reads 30 results and takes less than a minute" in checks["quota"]["detail"]
+
+
+def test_for_a_person(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
+    simulator.tenant.apps[0].roles.append("Machine.LiveResponse")
+    run = make_cli(simulator).run("--doctor")
+    assert run.code == 0
+    lines = run.stdout.splitlines()
+    assert lines[0].startswith("ok       settings  Valid: sign-in with client_secret")
+    assert lines[-1] == "A run would work."
+    assert "→ Not needed, and better taken away: Machine.LiveResponse." in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "failed", "words"),
+    [
+        ({"tenant_id": None, "start_date": "soon"}, "settings", "`start_date` is not a date"),
+        ({"login_url": "https://localhost:1"}, "sign-in", "cannot be used: the connection failed"),
+        ({"api_url": "https://localhost:1"}, "api", "Check the address"),
+        ({"client_secret": "another-secret-than-the-right-one"}, "token", "The client secret is wrong"),
+        ({"client_id": action_id(1)}, "token", "does not know this app"),
+    ],
+)
+def test_what_fails_says_what_to_do(
+    simulator: Simulator, make_cli: Callable[..., Cli], settings: dict[str, Any], failed: str, words: str
+) -> None:
+    code, checks, printed = examine(make_cli(simulator), **settings)
+    assert code == 1
+    assert checks[failed]["status"] == "failed"
+    assert words in printed
+    assert all(check["status"] != "failed" for name, check in checks.items() if name != failed)
+
+
+def test_a_missing_role_is_told_with_the_place_to_grant_it(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
+    simulator.tenant.apps[0].roles = ["Machine.LiveResponse"]
+    code, checks, _ = examine(make_cli(simulator))
+    assert code == 1
+    assert checks["roles"]["status"] == "failed"
+    assert "needs Machine.ReadWrite.All" in checks["roles"]["detail"]
+    assert "API permissions" in checks["roles"]["advice"]
+    assert checks["list"]["status"] == "failed"
+
+
+def test_the_older_role_is_tried_with_a_warning(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
+    simulator.tenant.apps[0].roles = ["Machine.Read.All"]
+    code, checks, _ = examine(make_cli(simulator))
+    assert code == 0
+    assert checks["roles"]["status"] == "warning"
+
+
+def test_an_empty_tenant(world: World, make_cli: Callable[..., Cli]) -> None:
+    with Simulator(world.tenant) as simulator:
+        code, checks, _ = examine(make_cli(simulator))
+    assert code == 0
+    assert checks["list"]["status"] == "warning"
+    assert "opened by hand in the portal" in checks["list"]["advice"]
+    assert checks["result"]["status"] == "skipped"
+
+
+def test_a_blob_store_behind_a_firewall(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
+    simulator.rules.append(Rule("blob", 403, headers={"x-ms-error-code": "AuthorizationFailure"}))
+    code, checks, _ = examine(make_cli(simulator))
+    assert code == 1
+    assert "blob.core.windows.net" in checks["result"]["advice"]
+
+
+def test_a_certificate_that_nobody_trusts(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
+    cli = make_cli(simulator)
+    for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "CURL_CA_BUNDLE"):
+        cli.environment.pop(name, None)
+    code, checks, _ = examine(cli)
+    assert code == 1
+    assert "REQUESTS_CA_BUNDLE" in checks["sign-in"]["advice"]
+    assert checks["token"]["status"] == "skipped"

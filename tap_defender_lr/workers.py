@@ -11,6 +11,8 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from tap_defender_lr.errors import TapError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -112,7 +114,10 @@ class OrderedWindow(Generic[_T, _R]):
 
     def _fill(self) -> list[Future[_R]]:
         """Begin as many items as there is room for, and return those that are worked on."""
-        working = [future for _, future in self._begun if not future.done()]
+        done = [future for _, future in self._begun if future.done()]
+        # What ends the run is raised when its turn comes; until then it must not cost further calls.
+        self._closed = self._closed or any(isinstance(future.exception(), TapError) for future in done)
+        working = [future for _, future in self._begun if future not in done]
         while not self._closed and len(working) < self._size and len(self._begun) < self._size + _AHEAD:
             try:
                 item = next(self._items)

@@ -37,7 +37,8 @@ def examine(cli: Cli, **settings: Any) -> tuple[int, dict[str, dict[str, Any]], 
 def test_all_is_well(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
     code, checks, _ = examine(make_cli(simulator))
     assert code == 0
-    assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(("settings", "sign-in", "api", "token", "roles", "list", "result", "quota"), "ok")
+    names = ("settings", "sign-in", "api", "token", "roles", "list", "result", "quota")
+    assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(names, "ok")
     assert checks["list"]["detail"].startswith(
         "The service lists 31 Live Response actions, 0 of them in the last 4 days"
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from tap_defender_lr import machine_action, timestamps
 from tap_defender_lr.planning import (
@@ -155,6 +156,7 @@ def test_writing_state_costs_no_more_with_more_to_come() -> None:
     looked_at = 0
 
     class Counting(list):  # type: ignore[type-arg]
+        @override
         def __getitem__(self, index: Any) -> Any:
             nonlocal looked_at
             found = super().__getitem__(index)

@@ -214,6 +214,21 @@ class TestBrokenLedger:
         assert ledger.left() == {MINUTE: 1}
         ledger.close()
 
+    @pytest.mark.parametrize("begin", [0, 4096])
+    def test_a_file_that_is_damaged_later_is_done_without(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, begin: int
+    ) -> None:
+        file = tmp_path / "quota.sqlite"
+        ledger = Ledger(file, "a", RATES)
+        content = bytearray(file.read_bytes())
+        content[27] += 1  # so SQLite looks at the file again
+        content[begin:] = b"\xff" * (len(content) - begin)
+        file.write_bytes(content)
+        assert isinstance(ledger.reserve(), Reservation)
+        assert "cannot be used" in caplog.text
+        assert ledger.left()[MINUTE] == 99
+        ledger.close()
+
     @pytest.mark.parametrize("jump", [-HOUR, -24 * HOUR, -30])
     def test_a_clock_that_is_set_back_costs_one_window_at_most(self, clock: Clock, jump: float) -> None:
         ledger = Ledger(None, "a", (Rate(1, MINUTE),), clock=clock)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_defender_lr.text import clean, clean_text, column_text, cut, snake_case
+from tap_defender_lr.text import clean, clean_text, column_text, cut, parse_json, snake_case
 
 ANY_TEXT = st.text(st.characters())  # surrogates included
 
@@ -34,6 +34,36 @@ def test_clean_bounds_the_depth() -> None:
     for _ in range(900):
         bomb = [bomb]
     assert "nested more than" in json.dumps(clean(bomb))
+
+
+def test_clean_leaves_no_number_that_is_none_for_everybody() -> None:
+    assert clean([float("nan"), float("-inf"), 2**63 - 1, 2**63, -(2**70)]) == [
+        None,
+        None,
+        2**63 - 1,
+        str(2**63),
+        str(-(2**70)),
+    ]
+
+
+@pytest.mark.parametrize("text", ['{"a": [1, "[{\\"", true, null, 1.5]}', "[]", '"\n"', "1"])
+def test_parse_json_is_that_of_python(text: str) -> None:
+    assert parse_json(text) == json.loads(text, strict=False)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a": ', '[{"]": "\\"}", "a": ['])
+def test_parse_json_takes_any_depth(opening: str) -> None:
+    closing = "".join({"[": "]", "{": "}"}[c] for c in reversed(opening.replace('{"]": "\\"}"', "{")) if c in "[{")
+    text = f'{{"before": 1, "deep": {opening * 20_000}1{closing * 20_000}, "after": ["]"]}}'
+    parsed = clean(parse_json(text))
+    assert (parsed["before"], parsed["after"]) == (1, ["]"])
+    assert "nested more than" in json.dumps(parsed["deep"])
+
+
+@pytest.mark.parametrize("text", ["", "[" * 20_000, "[" * 20_000 + "}" * 20_000 + "x", '{"a": ' * 20_000 + '"'])
+def test_parse_json_refuses_what_is_none(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_json(text)
 
 
 @given(ANY_TEXT)

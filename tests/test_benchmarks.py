@@ -47,3 +47,10 @@ def test_more_results_than_a_minute_allows_are_refused() -> None:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=120, check=False)
+
+
+def test_peak_memory_stays_below_its_bars() -> None:
+    command = [sys.executable, "-m", "benchmarks.memory", "--quick"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("as it should be") == 6

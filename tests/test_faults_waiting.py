@@ -44,7 +44,7 @@ def by_date(seconds: int) -> dict[str, Any]:
     [
         pytest.param(throttled(3, in_text=False), 0, 3, id="seconds"),
         pytest.param(by_date(3), 0, 3, id="HTTP date"),
-        pytest.param(by_date(3), 60, 3, id="HTTP date of a clock a minute ahead"),
+        pytest.param(by_date(3), 60, 3, id="HTTP date of a clock a minute ahead", marks=pytest.mark.slow),
         pytest.param(by_date(3), -60, 3, id="HTTP date of a clock a minute behind"),
         pytest.param(throttled(3, None), 0, 3, id="only in the text"),
         pytest.param(throttled(3, None, in_text=False), 0, 5, id="not told", marks=pytest.mark.slow),

@@ -120,6 +120,7 @@ def test_a_signal_during_the_write_of_a_long_record_to_a_slow_reader(
     assert messages[-1]["type"] == "STATE"
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_at_once_and_the_first_after_ten_seconds_if_nobody_reads(
     world: World, simulator: Simulator, make_cli: Callable[..., Cli]
 ) -> None:
@@ -217,7 +218,11 @@ class TestBadInput:
             ({"client_secret": "another-secret-than-the-right-one"}, "The client secret is wrong"),
             ({"client_id": action_id(1)}, "check `client_id` and `tenant_id`"),
             ({"tenant_id": action_id(1)}, "does not know the tenant"),
-            ({"login_url": "https://localhost:1"}, "the sign-in host https://localhost:1 cannot be used"),
+            pytest.param(
+                {"login_url": "https://localhost:1"},
+                "the sign-in host https://localhost:1 cannot be used",
+                marks=pytest.mark.slow,  # it tries three times
+            ),
         ],
     )
     def test_sign_in(

@@ -74,7 +74,7 @@ class Credential:
                 self._wait(pause)
                 try:
                     return self._acquire(refused)
-                except (requests.RequestException, msal.exceptions.MsalServiceError) as error:
+                except (OSError, msal.exceptions.MsalServiceError) as error:
                     reason = self._unreachable(error)
             raise SignInError(reason)
 
@@ -107,8 +107,6 @@ class Credential:
             reason = f"it answers with status {status[0]}" if status else "it answers with an error"
         else:
             reason = describe(error)
-        if isinstance(error, requests.exceptions.SSLError):
-            reason += ", so if a proxy inspects TLS, set REQUESTS_CA_BUNDLE to its certificate"
         return f"Cannot sign in: the sign-in host {self._settings.login_url} cannot be used: {reason}."
 
     def _refused(self, description: str) -> str:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import backoff
-import requests
 
 from tap_defender_lr.errors import (
     NotFoundError,
@@ -39,6 +38,8 @@ from tap_defender_lr.transport import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    import requests
 
     from tap_defender_lr.auth import Credential
     from tap_defender_lr.lifetime import Lifetime
@@ -243,7 +244,7 @@ class DefenderClient:
             answered = True
             if response.status_code == 429:
                 throttled_for = _throttle_seconds(response, request, throttled)
-        except requests.RequestException as error:
+        except OSError as error:  # requests' own errors, and a bundle of authorities that is not there
             return _Answer(_Meaning.REPEAT, describe(error))
         finally:
             # The headers are in, or nothing is: either way the call has reached the service by now.

@@ -195,10 +195,10 @@ def _reach(name: str, url: str) -> Check:
             session.get(
                 f"{url}/", auth=Authorization(None), timeout=CONNECT_SECONDS, allow_redirects=False, stream=True
             ).close()
-    except requests.RequestException as error:
+    except OSError as error:
         advice = "Check the address, name resolution, and whether a proxy is needed (HTTPS_PROXY)."
         if isinstance(error, requests.exceptions.SSLError):
-            advice = "Behind a proxy that inspects TLS, set REQUESTS_CA_BUNDLE to its certificate."
+            advice = "Set REQUESTS_CA_BUNDLE to a file that holds the authority of the certificate."
         elif isinstance(error, requests.exceptions.ProxyError):
             advice = "Check HTTPS_PROXY and NO_PROXY."
         return Check(name, "failed", f"{url} cannot be used: {describe(error)}.", advice)

@@ -84,7 +84,7 @@ class BlobStore:
             response = self._session.send(
                 request, timeout=(CONNECT_SECONDS, READ_SECONDS), allow_redirects=False, **environment
             )
-        except (requests.RequestException, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise ReadFailedError(f"download: {describe(error)}") from None
         with response:
             if response.status_code != 200:

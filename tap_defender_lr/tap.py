@@ -17,7 +17,7 @@ from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.singerlib.encoding.simple import StateMessage
 from typing_extensions import override
 
-from tap_defender_lr import doctor, redaction, settings, stdout
+from tap_defender_lr import doctor, redaction, settings, stdout, transport
 from tap_defender_lr.errors import InterruptedRunError, TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.run import Run
@@ -53,6 +53,7 @@ class TapDefenderLr(Tap):
     @override
     def __init__(self, *, parse_env_config: bool = False, **kwargs: Any) -> None:
         redaction.install()
+        transport.trust_the_same_everywhere()
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
             found = list(settings.environment_problems(os.environ, self.config_jsonschema, self._env_var_prefix))

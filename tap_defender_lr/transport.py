@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -22,6 +23,9 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 """Longest silence between two bytes. `requests` has no limit for a whole answer, `chunks` has."""
 _CHUNK = 64 * 1024
+_NOT_TRUSTED = (
+    "the TLS certificate is not trusted; behind a proxy that inspects TLS, set REQUESTS_CA_BUNDLE to its certificate"
+)
 
 
 class Authorization(AuthBase):
@@ -36,6 +40,13 @@ class Authorization(AuthBase):
         if self._value is not None:
             request.headers["Authorization"] = self._value
         return request
+
+
+def trust_the_same_everywhere() -> None:
+    """Let `SSL_CERT_FILE` count for `requests`, and so for MSAL, as it does for most other programs."""
+    own = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    if os.environ.get("SSL_CERT_FILE") and not any(os.environ.get(name) for name in own):
+        os.environ["REQUESTS_CA_BUNDLE"] = os.environ["SSL_CERT_FILE"]
 
 
 def new_session(connections: int) -> requests.Session:
@@ -80,15 +91,21 @@ def read_body(response: requests.Response, *, max_bytes: int, seconds: float) ->
 def describe(error: BaseException) -> str:
     """A network failure in plain words, never in its own: those hold the URL and so the secret in it."""
     kinds: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
-        ((requests.exceptions.SSLError, urllib3.exceptions.SSLError), "the TLS certificate is not trusted"),
-        ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError), "the proxy refused the connection"),
+        ((requests.exceptions.SSLError, urllib3.exceptions.SSLError), _NOT_TRUSTED),
+        (
+            (requests.exceptions.ProxyError, urllib3.exceptions.ProxyError),
+            "the proxy refused the connection (see HTTPS_PROXY and NO_PROXY)",
+        ),
         ((requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError), "no connection in time"),
         ((requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError), "no answer in time"),
         ((urllib3.exceptions.IncompleteRead, urllib3.exceptions.ProtocolError), "the answer was cut off"),
         ((requests.exceptions.ChunkedEncodingError,), "the answer was cut off"),
         ((urllib3.exceptions.DecodeError, requests.exceptions.ContentDecodingError), "the answer is badly encoded"),
+        ((requests.exceptions.InvalidProxyURL,), "HTTPS_PROXY is no usable address"),
         ((requests.exceptions.ConnectionError, OSError), "the connection failed"),
     )
+    if "CA certificate bundle" in str(error):  # a bare OSError of requests
+        return "the file that REQUESTS_CA_BUNDLE or SSL_CERT_FILE names is not there"
     for types, words in kinds:
         if isinstance(error, types):
             return words

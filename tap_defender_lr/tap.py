@@ -17,7 +17,7 @@ from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.singerlib.encoding.simple import StateMessage
 from typing_extensions import override
 
-from tap_defender_lr import doctor, redaction, settings, stdout, transport
+from tap_defender_lr import doctor, redaction, settings, stdout, transport, validation
 from tap_defender_lr.errors import InterruptedRunError, TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.run import Run
@@ -56,7 +56,7 @@ class TapDefenderLr(Tap):
         transport.trust_the_same_everywhere()
         if parse_env_config:
             self.append_builtin_config(self.config_jsonschema)
-            found = list(settings.environment_problems(os.environ, self.config_jsonschema, self._env_var_prefix))
+            found = list(validation.environment_problems(os.environ, self.config_jsonschema, self._env_var_prefix))
             if found:
                 raise ConfigValidationError("The settings are not valid", errors=found, schema=self.config_jsonschema)
         super().__init__(parse_env_config=parse_env_config, **kwargs)
@@ -77,17 +77,17 @@ class TapDefenderLr(Tap):
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
         """As the SDK does it, but with sentences that never hold a value: it may be a secret."""
         self.append_builtin_config(self.config_jsonschema)
-        self._config = settings.with_environment(self._config, os.environ)
+        self._config = validation.with_environment(self._config, os.environ)
         for name in ("client_secret", "certificate_password"):
             redaction.remember(str(self._config.get(name) or ""))
         validator = JSONSchemaValidator(self.config_jsonschema)  # it also fills in the defaults
         found = list(validator.iter_errors(self._config))
-        errors = [settings.type_problem(error) for error in found if error.absolute_path]
+        errors = [validation.type_problem(error) for error in found if error.absolute_path]
         if raise_errors:
-            errors = errors or list(settings.problems(self._config))
+            errors = errors or list(validation.problems(self._config))
             if errors:
                 raise ConfigValidationError("The settings are not valid", errors=errors, schema=self.config_jsonschema)
-            for warning in settings.warnings(self._config, self.config_jsonschema["properties"]):
+            for warning in validation.warnings(self._config, self.config_jsonschema["properties"]):
                 self.logger.warning("%s", warning)
         return errors
 
@@ -121,7 +121,7 @@ class TapDefenderLr(Tap):
             tap = cls(config=config.config, parse_env_config=config.parse_env)
         except ConfigValidationError as error:
             return doctor.render(doctor.settings_checks(error.errors, (), ""), as_json=as_json, write=click.echo)
-        warnings = settings.warnings(tap.config, tap.config_jsonschema["properties"])
+        warnings = validation.warnings(tap.config, tap.config_jsonschema["properties"])
         about_settings = doctor.settings_checks((), warnings, doctor.summary(tap.run.settings))
         (results,) = (stream for stream in tap.streams.values() if isinstance(stream, CommandResultsStream))
         checks = itertools.chain(about_settings, doctor.examine(tap.run, results))

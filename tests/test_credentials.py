@@ -16,7 +16,8 @@ from tap_defender_lr.auth import Credential
 from tap_defender_lr.clouds import CLOUDS
 from tap_defender_lr.errors import SignInError
 from tap_defender_lr.lifetime import Lifetime
-from tap_defender_lr.settings import AUTH_METHODS, JSON_SCHEMA, Settings, with_environment
+from tap_defender_lr.settings import AUTH_METHODS, JSON_SCHEMA, Settings
+from tap_defender_lr.validation import with_environment
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, TENANT_ID
 from tests.test_settings import GOOD, errors
 

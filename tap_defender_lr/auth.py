@@ -84,6 +84,9 @@ class Credential:
             self._source = self._source or token_source(self._settings, self._wait)
             answer = self._source.acquire(renew=renew)
         except ValueError as error:
+            # MSAL calls a proxy that is no address an unknown tenant: `requests` raises that as a ValueError.
+            if isinstance(error.__context__, requests.RequestException):
+                raise SignInError(self._unreachable(error.__context__)) from None
             raise SignInError(self._refused(redact(error))) from None
         if "access_token" not in answer:
             raise SignInError(self._refused(_reason(answer)))

@@ -101,7 +101,7 @@ def describe(error: BaseException) -> str:
         ((urllib3.exceptions.IncompleteRead, urllib3.exceptions.ProtocolError), "the answer was cut off"),
         ((requests.exceptions.ChunkedEncodingError,), "the answer was cut off"),
         ((urllib3.exceptions.DecodeError, requests.exceptions.ContentDecodingError), "the answer is badly encoded"),
-        ((requests.exceptions.InvalidProxyURL,), "HTTPS_PROXY is no usable address"),
+        ((requests.exceptions.InvalidProxyURL, requests.exceptions.InvalidSchema), "HTTPS_PROXY is no usable address"),
         ((requests.exceptions.ConnectionError, OSError), "the connection failed"),
     )
     if "CA certificate bundle" in str(error):  # a bare OSError of requests

@@ -162,6 +162,11 @@ def test_a_proxy_that_is_not_there(simulator: Simulator, cli: OfficeCli) -> None
     assert simulator.log == []
 
 
+def test_a_proxy_without_a_host(simulator: Simulator, cli: OfficeCli) -> None:
+    run = cli.run_with(HTTPS_PROXY="http://:3128", REQUESTS_CA_BUNDLE=simulator.ca_file)
+    check_sentence(run, "HTTPS_PROXY is no usable address")
+
+
 def test_a_bundle_that_is_not_there(cli: OfficeCli, tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.pem")
     check_sentence(cli.run_with(REQUESTS_CA_BUNDLE=missing), "REQUESTS_CA_BUNDLE")

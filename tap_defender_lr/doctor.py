@@ -14,7 +14,8 @@ from tap_defender_lr import machine_action, timestamps
 from tap_defender_lr.client import PAGE_SIZE
 from tap_defender_lr.errors import TapError
 from tap_defender_lr.quota import HOUR, MINUTE
-from tap_defender_lr.streams.command_results import duration
+from tap_defender_lr.streams.outcome import status_without_asking
+from tap_defender_lr.streams.reading import duration
 from tap_defender_lr.text import counted
 from tap_defender_lr.transport import CONNECT_SECONDS, Authorization, describe, new_session
 from tap_defender_lr.workers import start, take
@@ -146,7 +147,7 @@ class _Walk:
         settings = self._run.settings
         rows = list(itertools.islice(self._run.client.machine_actions(settings.start_date), PAGE_SIZE))
         actions = [action for action in map(machine_action.from_api, rows) if action is not None]
-        self._items = [item for action in actions for item in self._results.items_of(action)]
+        self._items = [item for action in actions for item in self._results.items_of(action) or ()]
         since = timestamps.from_unix(time.time() - settings.lookback_days * 24 * 3600)
         recent = sum(action.creation >= since for action in actions)
         more = "at least " if len(rows) >= PAGE_SIZE else ""
@@ -157,7 +158,7 @@ class _Walk:
         return Check("list", "warning", detail, "Sessions that were opened by hand in the portal are not in this API.")
 
     def _result(self) -> Check:
-        asked = [item for item in self._items if self._results.status_without_asking(item) is None]
+        asked = [item for item in self._items if _costs_a_call(item)]
         if not asked:
             return Check("result", "skipped", "There is no result to try.")
         newest = max(asked, key=lambda item: item.order)
@@ -180,7 +181,7 @@ class _Walk:
 
     def _quota(self) -> Check:
         left = self._run.ledger.left()
-        calls = 1 + sum(self._results.status_without_asking(item) is None for item in self._items)
+        calls = 1 + sum(map(_costs_a_call, self._items))
         detail = f"{left[MINUTE]:,} calls are left this minute, {left[HOUR]:,} this hour."
         if self._items:
             results = counted(len(self._items), *self._results.unit)
@@ -203,6 +204,10 @@ def _reach(name: str, url: str) -> Check:
             advice = "Check HTTPS_PROXY and NO_PROXY."
         return Check(name, "failed", f"{url} cannot be used: {describe(error)}.", advice)
     return Check(name, "ok", f"{url} answers, and its certificate is trusted.")
+
+
+def _costs_a_call(item: Item) -> bool:
+    return item.command is not None and status_without_asking(item.action, item.command) is None
 
 
 def _scopes(granted: set[str]) -> Check:

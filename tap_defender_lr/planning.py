@@ -3,7 +3,7 @@
 An *item* is what becomes one record: a command of a final action, or a version of an action. Each stream has its own
 state, flat and small, since STATE is written after every few records:
 
-- `replication_key_value`, the bookmark: the latest `last_update` that was emitted. It only moves forward.
+- `replication_key_value`, the bookmark: the `last_update` up to which all was emitted. It only moves forward.
 - `done`: fingerprints of emitted items that the next run could take for new ones: those within the overlap
   of one hour before the bookmark (servers replicate late), and those of open actions. With `actions` in the settings
   it remembers every item, and every action that was read as a whole, so that nothing is asked for twice.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import bisect
 import hashlib
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +76,17 @@ class Item:
     Attributes:
         command: None for an item of `machine_actions`.
         retry: Set when an earlier run failed to read it.
+        replaces: Set when its rows replace those of an older item with the same value here. After a newer one of them
+            it must not be emitted any more: a loader that upserts would put old rows in the place of new ones.
+        moot: There is nothing to emit; the item is only there to be remembered as done.
     """
 
     action: MachineAction
     fingerprint: str
     command: Command | None = None
     retry: Retry | None = None
+    replaces: tuple[str, str] | None = None
+    moot: bool = False
 
     @property
     def order(self) -> tuple[str, str, int]:
@@ -137,6 +143,7 @@ class Plan:
     Attributes:
         items: In the order in which they are to be emitted: failed ones of earlier runs, then by last update.
         waiting: Number of actions that are not final yet.
+        superseded: Number of items that are left out because a newer one that replaces them was emitted earlier.
         lost: Failed items of earlier runs that are given up because the service does not list their action any more.
     """
 
@@ -147,15 +154,22 @@ class Plan:
         state: StreamState,
         *,
         latest: str,
+        end: str,
+        superseded: Sequence[Item] = (),
+        moot: Sequence[Item] = (),
         lost: Iterable[Retry] = (),
         explicit: bool = False,
     ) -> None:
         self.items = items
+        self.superseded = len(superseded)
         self.lost = tuple(lost)
+        self._new = [item for item in items if item.retry is None]
+        self._next = 0  # the first of them that was not emitted
         self._tracked = sorted(tracked, key=lambda entry: entry.last_update)
         self._explicit = explicit
         self._bookmark = state.bookmark
         self._latest = latest
+        self._end = end
         self._done = set(state.done)
         self._retry = {(retry.action_id, retry.index): retry for retry in state.retry if retry not in self.lost}
         self._open = {entry.key for entry in self._tracked if entry.is_open}
@@ -165,6 +179,8 @@ class Plan:
         self._last_done = max(known, default="")
         self._remembered = [entry for entry in self._tracked if entry.key in state.open and not entry.is_open]
         self.waiting = len(self._open)
+        for item in (*superseded, *moot):
+            self._finish(item)
 
     @property
     def left(self) -> int:
@@ -176,14 +192,27 @@ class Plan:
         """Number of items that the next run tries again."""
         return len(self._retry)
 
-    def emitted(self, item: Item, *, advance: bool = True) -> None:
-        """The record of this item was written. `advance`: so was every item before it, and the bookmark may move."""
+    def emitted(self, item: Item) -> None:
+        """All records of this item were written. The bookmark moves as far as all items before it were emitted, too."""
+        self._finish(item)
+        while self._next < len(self._new) and self._new[self._next].fingerprint in self._done:
+            self._advance(self._new[self._next].action.last_update)
+            self._next += 1
+
+    def completed(self) -> None:
+        """Every item was emitted: the next run need not look further back than to the last action that has ended."""
+        self._advance(self._end)
+
+    def _finish(self, item: Item) -> None:
         self._done.add(item.fingerprint)
         self._last_done = max(self._last_done, item.action.last_update)
         if item.command is not None:
             self._retry.pop((item.action.id, item.command.index), None)
-        if advance and not self._explicit and not item.retry:
-            self._bookmark = max(self._bookmark or "", min(item.action.last_update, self._latest))
+
+    def _advance(self, last_update: str) -> None:
+        # An action that is dated into the future must not hide all that come after it.
+        if not self._explicit and last_update:
+            self._bookmark = max(self._bookmark or "", min(last_update, self._latest))
 
     def failed(self, item: Item, now: float) -> None:
         """The item could not be read and shall be tried again first thing in the next run."""
@@ -216,7 +245,7 @@ class Plan:
 def make_plan(
     actions: Iterable[MachineAction],
     state: StreamState,
-    items_of: Callable[[MachineAction], Sequence[Item]],
+    items_of: Callable[[MachineAction], Sequence[Item] | None],
     *,
     now: float,
     explicit: bool = False,
@@ -226,7 +255,7 @@ def make_plan(
     Args:
         actions: What the service lists, each action once.
         state: What earlier runs left.
-        items_of: The items of one action, none for one that is not ready.
+        items_of: The items of one action, none for one that is not ready; None if it will never have any.
         now: Unix seconds.
         explicit: The actions were named in the settings: bookmark and overlap do not apply.
     """
@@ -234,9 +263,16 @@ def make_plan(
     retries = {(retry.action_id, retry.index): retry for retry in state.retry}
     again: list[Item] = []
     new: list[Item] = []
+    moot: list[Item] = []
     tracked: list[_Tracked] = []
+    newest: dict[tuple[str, str], tuple[str, str, int]] = defaultdict(lambda: ("", "", 0))
+    end = ""
     for action in actions:
+        if action.is_final:
+            end = max(end, action.last_update)
         items = items_of(action)
+        if items is None:
+            continue
         key = action_key(action.id)
         wanted = explicit or action.last_update >= floor or key in state.open
         for item in items:
@@ -244,17 +280,24 @@ def make_plan(
             if retry is not None:
                 again.append(replace(item, retry=retry))
             elif wanted and item.fingerprint not in state.done:
-                new.append(item)
+                (moot if item.moot else new).append(item)
+            elif item.replaces is not None:
+                newest[item.replaces] = max(newest[item.replaces], item.order)
         covered = {item.command.index if item.command else None for item in items}
         whole = None in covered or covered.issuperset(command.index for command in action.commands)
         fingerprints = tuple(item.fingerprint for item in items)
         tracked.append(_Tracked(action.last_update, key, fingerprints, is_open=not action.is_final, whole=whole))
+    ordered = (*sorted(again, key=lambda item: item.order), *sorted(new, key=lambda item: item.order))
+    superseded = [item for item in ordered if item.replaces is not None and newest[item.replaces] > item.order]
+    left_out = {item.fingerprint for item in superseded}
     return Plan(
-        items=(*sorted(again, key=lambda item: item.order), *sorted(new, key=lambda item: item.order)),
+        items=tuple(item for item in ordered if item.fingerprint not in left_out),
         tracked=tracked,
         state=state,
-        # An action that is dated into the future must not hide all that come after it.
         latest=timestamps.from_unix(now),
+        end=end,
+        superseded=superseded,
+        moot=moot,
         # What is named in the settings comes in batches: it may be in another one.
         lost=[retry for retry in retries.values() if retry.is_over(now) and not explicit],
         explicit=explicit,

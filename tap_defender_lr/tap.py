@@ -21,16 +21,14 @@ from tap_defender_lr import doctor, redaction, settings, stdout, transport, vali
 from tap_defender_lr.errors import InterruptedRunError, TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.run import Run
-from tap_defender_lr.streams.command_results import CommandResultsStream
 from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
 from tap_defender_lr.streams.machine_actions import MachineActionsStream
+from tap_defender_lr.streams.planned import PlannedStream
 from tap_defender_lr.text import counted
 
 if TYPE_CHECKING:
     from types import FrameType
     from typing import TextIO
-
-    from tap_defender_lr.streams.planned import PlannedStream
 
 
 class TapDefenderLr(Tap):
@@ -71,7 +69,7 @@ class TapDefenderLr(Tap):
         return Run(settings.Settings.from_config(self.config), self.selected_streams)
 
     def selected_streams(self) -> list[PlannedStream]:
-        return [stream for stream in self.streams.values() if stream.selected]  # type: ignore[misc]
+        return [stream for stream in self.streams.values() if isinstance(stream, PlannedStream) and stream.selected]
 
     @override
     def _validate_config(self, *, raise_errors: bool = True) -> list[str]:
@@ -123,7 +121,8 @@ class TapDefenderLr(Tap):
             return doctor.render(doctor.settings_checks(error.errors, (), ""), as_json=as_json, write=click.echo)
         warnings = validation.warnings(tap.config, tap.config_jsonschema["properties"])
         about_settings = doctor.settings_checks((), warnings, doctor.summary(tap.run.settings))
-        (results,) = (stream for stream in tap.streams.values() if isinstance(stream, CommandResultsStream))
+        results = tap.streams[LiveResponseResultsStream.name]
+        assert isinstance(results, LiveResponseResultsStream)  # noqa: S101
         checks = itertools.chain(about_settings, doctor.examine(tap.run, results))
         try:
             return doctor.render(checks, as_json=as_json, write=click.echo)

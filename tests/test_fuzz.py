@@ -27,6 +27,7 @@ from tap_defender_lr.fetching import Fetched
 from tap_defender_lr.machine_action import from_api
 from tap_defender_lr.planning import StreamState, make_plan
 from tap_defender_lr.stdout import WholeLineWriter
+from tap_defender_lr.streams.outcome import Outcome
 from tap_defender_lr.tap import TapDefenderLr
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, TENANT_ID, action_id
 
@@ -142,10 +143,10 @@ def texts(value: Any) -> Iterator[str]:
 def records_of(action: MachineAction, body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every record that can become of an action, with this body for the results of its commands."""
     yield ACTIONS.name, loaded(ACTIONS, ACTIONS.record(action))
-    for item in RESULTS.items_of(action):
+    for item in RESULTS.items_of(action) or ():
         for fetched in (Fetched(download=download(body)), Fetched(failed="the connection failed")):
-            yield RESULTS.name, loaded(RESULTS, RESULTS.record(item, None, fetched))
-        yield RESULTS.name, loaded(RESULTS, RESULTS.record(item, RESULTS.status_without_asking(item), None))
+            yield RESULTS.name, loaded(RESULTS, RESULTS.record(item, Outcome.of(fetched, SMALL)))
+        yield RESULTS.name, loaded(RESULTS, RESULTS.record(item, Outcome("not_run")))
 
 
 def download(body: bytes, *, complete: bool = True) -> Download:
@@ -170,9 +171,9 @@ def test_any_action_becomes_records(sent: Any) -> None:
 def test_any_bytes_become_a_record(body: bytes, complete: bool) -> None:
     action = from_api(_ACTION)
     assert action is not None
-    (item,) = RESULTS.items_of(action)
+    (item,) = RESULTS.items_of(action) or ()
     fetched = Fetched(download=download(body, complete=complete))
-    record = loaded(RESULTS, RESULTS.record(item, None, fetched))
+    record = loaded(RESULTS, RESULTS.record(item, Outcome.of(fetched, SMALL)))
     assert record["result_status"] in {"fetched", "unreadable"}
     assert record["result_error"] or record["result_status"] == "fetched"
     for column in ("script_output", "script_errors"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -135,10 +136,59 @@ def test_a_gap_holds_the_bookmark_back_but_what_came_after_it_is_not_paid_twice(
     listed = [action("a", NOON - 9000), action("gap", NOON - 8000), action("b", NOON)]
     first = plan(listed)
     first.emitted(first.items[0])
-    first.emitted(first.items[2], advance=False)
+    first.emitted(first.items[2])
     state = first.state()
     assert state["replication_key_value"] == timestamps.from_unix(NOON - 9000)
     assert keys(plan(listed, state)) == ["gap0"]
+
+
+def test_a_completed_run_moves_the_bookmark_to_the_last_action_that_ended_even_if_nothing_was_to_be_emitted() -> None:
+    """Or a stream of a script that seldom runs would make every run list all that the service has."""
+    others = [action("a", NOON - 50), action("b", NOON - 20), action("waits", NOON - 10, status="Pending")]
+    current = make_plan(others, StreamState(), lambda _: None, now=float(NOON))
+    assert "replication_key_value" not in current.state()
+    current.completed()
+    assert current.state() == {
+        "done": [],
+        "open": [],
+        "retry": [],
+        "replication_key_value": timestamps.from_unix(NOON - 20),
+    }
+
+
+class TestReplacing:
+    """Items whose rows replace those of an older one: a loader that upserts must get them in order."""
+
+    @staticmethod
+    def items_of(action: MachineAction) -> list[Item]:
+        return [replace(item, replaces=(action.id[0], "script")) for item in items_of(action)]
+
+    def plan(self, actions: list[MachineAction], state: dict[str, Any], **more: Any) -> Plan:
+        return make_plan(actions, StreamState.from_state(state), self.items_of, now=float(NOON + 100), **more)
+
+    def test_an_old_one_that_failed_is_left_out_after_a_newer_one(self) -> None:
+        listed = [action("a1", NOON), action("a2", NOON + 1), action("b1", NOON + 2)]
+        first = self.plan(listed, {})
+        for item in first.items:
+            first.emitted(item)
+        first.failed(first.items[0], NOON)
+        first.failed(first.items[2], NOON)
+        again = self.plan(listed, first.state())
+        assert (keys(again), again.superseded) == (["b10"], 1)
+        assert [entry[0] for entry in again.state()["retry"]] == ["b1"]
+
+    def test_one_that_was_jumped_over_is_left_out_and_the_bookmark_moves_on(self) -> None:
+        listed = [action("a1", NOON - 9000), action("a2", NOON)]
+        first = self.plan(listed, {})
+        first.emitted(first.items[1])
+        assert "replication_key_value" not in first.state()
+        again = self.plan(listed, first.state())
+        assert (keys(again), again.superseded) == ([], 1)
+        again.completed()
+        assert again.state()["replication_key_value"] == timestamps.from_unix(NOON)
+
+    def test_new_ones_come_in_order(self) -> None:
+        assert keys(self.plan([action("a2", NOON + 1), action("a1", NOON)], {})) == ["a10", "a20"]
 
 
 def test_done_is_bounded_by_the_overlap() -> None:

@@ -1,4 +1,4 @@
-"""What the tap relies on inside the SDK. On a failure, read what changed and mend `planned.py` or `tap.py`."""
+"""What the tap relies on inside the SDK. On a failure, mend `written.py`, `planned.py` or `tap.py`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 
 from singer_sdk import Stream, Tap
 from singer_sdk.helpers._state import StateWriter
+from singer_sdk.metrics import Counter
 from singer_sdk.plugin_base import PluginBase
 from singer_sdk.singerlib.encoding.simple import SimpleSingerWriter
 
@@ -45,3 +46,10 @@ def test_messages_go_through_the_writer_of_the_tap() -> None:
     assert "self.message_writer.write_message(message)" in source(Tap.write_message)
     assert "self._message_writer.write_message(" in source(StateWriter.write_state)
     assert "def format_message" in source(SimpleSingerWriter.__mro__[1])
+
+
+def test_a_stream_that_wrote_for_another_one_is_announced_and_counted_once() -> None:
+    assert "self._write_schema_message()" in source(Stream.sync)
+    assert "record_counter = self.get_record_counter()" in source(Stream._sync_records)
+    assert "self.last_log_time = time()" in source(Counter.__enter__)
+    assert "value" not in source(Counter.__enter__)

@@ -1,46 +1,33 @@
-"""A stream of command results: which commands to read, and reading them. What a result becomes is up to the stream."""
+"""A stream of command results: which commands it wants, and what becomes of a result. `reading` does the reading."""
 
 from __future__ import annotations
 
 import abc
-import math
-import time
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from tap_defender_lr.errors import ServiceError, TimeIsUpError
-from tap_defender_lr.fetching import Fetched
-from tap_defender_lr.planning import Item, Plan, command_key
-from tap_defender_lr.streams.planned import Emission, PlannedStream
-from tap_defender_lr.text import counted
-from tap_defender_lr.workers import OrderedWindow, finished, start
+from tap_defender_lr.planning import Item, command_key
+from tap_defender_lr.streams.planned import PlannedStream
+from tap_defender_lr.streams.reading import Reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from concurrent.futures import Future
 
     from tap_defender_lr.machine_action import MachineAction
     from tap_defender_lr.settings import ConfiguredAction
-
-OUTAGE_FAILURES = 5
-"""So many different results failing in a row are an outage: the run stops instead of spending calls on the rest. Of
-those that failed in earlier runs, no more are tried after so many have failed again."""
-_NOT_TRIED = Fetched(failed="not tried in this run")
+    from tap_defender_lr.streams.outcome import Outcome
+    from tap_defender_lr.streams.planned import Emission
+    from tap_defender_lr.streams.written import WrittenStream
 
 
 class CommandResultsStream(PlannedStream, abc.ABC):
-    """One or more records per command of a final action."""
+    """Any number of records per command of a final action. All of them that are selected are read in one pass."""
 
     @abc.abstractmethod
-    def record(self, item: Item, status: str | None, fetched: Fetched | None) -> dict[str, Any]:
-        """The record of one command.
-
-        Args:
-            item: The command.
-            status: The `result_status` when the service was not asked, else None.
-            fetched: What the service gave, None when it was not asked.
-        """
+    def records(self, item: Item, outcome: Outcome) -> Iterator[tuple[WrittenStream, dict[str, Any]]]:
+        """The records that a command becomes, in this stream and in those that go with it. Counts them."""
 
     @override
     def needs(self, configured: ConfiguredAction) -> bool:
@@ -67,127 +54,24 @@ class CommandResultsStream(PlannedStream, abc.ABC):
             ]
         return [Item(action, command_key(action.id, command.index), command) for command in commands]
 
-    def status_without_asking(self, item: Item) -> str | None:
-        """The `result_status` of a command whose result nobody needs to ask for, else None."""
-        command = item.command
-        assert command is not None  # noqa: S101  this stream's items all have one
-        if item.action.never_ran(command):
-            return "not_run"
-        return {"PutFile": "no_result", "GetFile": "skipped"}.get(command.type or "")
+    @property
+    @override
+    def together(self) -> Sequence[CommandResultsStream]:
+        return self._reading.streams
+
+    @cached_property
+    def _reading(self) -> Reading:
+        selected = [stream for stream in self._tap.streams.values() if stream.selected]
+        return Reading(self.run, [stream for stream in selected if isinstance(stream, CommandResultsStream)])
 
     @override
-    def describe_plan(self, plan: Plan) -> str:
-        settings = self.run.settings
-        if not plan.items:
-            line = "Plan: no new results to read"
-        else:
-            line = f"Plan: {counted(len(plan.items), *self.unit)} to read"
-        again = sum(item.retry is not None for item in plan.items)
-        if again:
-            line += f", {again:,} of them failed in an earlier run"
-        calls = sum(self.status_without_asking(item) is None for item in plan.items)
-        if plan.items:
-            line += f"; {counted(calls, 'call for a download link', 'calls for download links')}"
-        if calls:
-            line += (
-                f", {duration(self.run.ledger.forecast(calls))} at {settings.calls_per_minute:,} calls a minute and "
-                f"{settings.calls_per_hour:,} an hour"
-            )
-        if plan.waiting:
-            line += f"; {counted(plan.waiting, 'action waits for its device', 'actions wait for their device')}"
-        return f"{line}."
+    def describe_plan(self) -> Iterator[str]:
+        return self._reading.describe()
 
     @override
-    def emit(self, plan: Plan) -> Iterator[Emission]:
-        items = plan.items[: self.ABORT_AT_RECORD_COUNT]  # the SDK's `--test` wants one record, and few calls
-        self._total, self._handled, self._began = len(items), 0, time.monotonic()
-        self._failing_retries = 0
-        fetcher, patient = self.run.fetcher, self.ABORT_AT_RECORD_COUNT is None
-
-        def begin(item: Item) -> Future[Fetched | None]:
-            command = item.command
-            if command is None or self.status_without_asking(item) is not None:
-                return finished(None)
-            if item.retry is not None and self._failing_retries >= OUTAGE_FAILURES:
-                return finished(_NOT_TRIED)
-            return start(lambda: fetcher.fetch(item.action, command, patient=patient))
-
-        window = OrderedWindow(
-            items,
-            begin,
-            size=self.run.settings.max_concurrency,
-            lifetime=self.run.lifetime,
-            tick=self.tick,
-        )
-        failures: list[Emission] = []
-        advance = True
-        for item, future in window:
-            try:
-                fetched = future.result()
-            except TimeIsUpError:
-                # Results behind this one may have arrived already; they are emitted, but the bookmark stays here.
-                window.close()
-                advance = False
-                continue
-            self._handled += 1
-            if fetched is not None and fetched.failed is not None:
-                if item.retry is not None:
-                    yield from self._failed_again(item, fetched)
-                else:
-                    failures.append(Emission(self.record(item, None, fetched), item, "failed", advance, failed=True))
-                    self._stop_if_outage(failures)
-                continue
-            # It is no outage: the service answers again.
-            yield from failures
-            failures.clear()
-            status = None if fetched is not None else self.status_without_asking(item)
-            record = self.record(item, status, fetched)
-            yield Emission(record, item, record["result_status"], advance)
-        yield from failures
-        if not advance:
-            raise TimeIsUpError
-
-    def _failed_again(self, item: Item, fetched: Fetched) -> Iterator[Emission]:
-        """A result that failed in an earlier run, too: no news, until it is given up."""
-        if fetched is not _NOT_TRIED:
-            self._failing_retries += 1
-            if item.retry is not None and item.retry.is_over(time.time()):
-                last = Fetched(failed=f"{fetched.failed}; given up after 3 days")
-                yield Emission(self.record(item, None, last), item, "given up")
-                return
-        self.counts["still failing"] += 1
-
-    @staticmethod
-    def _stop_if_outage(failures: Sequence[Emission]) -> None:
-        if len(failures) >= OUTAGE_FAILURES:
-            raise ServiceError(
-                f"{OUTAGE_FAILURES} results in a row could not be read, the last one because of: "
-                f"{failures[-1].record['result_error']}. The service or the network seems to be down. Nothing is lost: "
-                "the next run continues here."
-            )
+    def emit(self) -> Iterator[Emission]:
+        return self._reading.emissions(self.ABORT_AT_RECORD_COUNT, self.tick)
 
     @override
     def report_progress(self) -> None:
-        if self.plan is None:
-            return
-        left = self._total - self._handled
-        by_quota = self.run.ledger.forecast(left)
-        by_pace = left * (time.monotonic() - self._began) / self._handled if self._handled else 0.0
-        self.logger.info(
-            "Progress: %s of %s %s, %s left.",
-            f"{self._handled:,}",
-            f"{self._total:,}",
-            self.unit[1],
-            duration(max(by_quota, by_pace)),
-        )
-
-
-def duration(seconds: float) -> str:
-    """Rounded as a person would say it."""
-    if seconds < 60:
-        return "less than a minute"
-    minutes = math.ceil(seconds / 60)
-    hours, rest = divmod(minutes, 60)
-    if not hours:
-        return f"about {minutes} min"
-    return f"about {hours} h {rest} min" if rest else f"about {hours} h"
+        self._reading.report_progress()

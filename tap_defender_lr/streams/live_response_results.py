@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from singer_sdk import typing as th
 from typing_extensions import override
 
-from tap_defender_lr import decoding, timestamps
+from tap_defender_lr import timestamps
 from tap_defender_lr.streams.command_results import CommandResultsStream
 from tap_defender_lr.text import column_text
 
 if TYPE_CHECKING:
-    from tap_defender_lr.fetching import Fetched
+    from collections.abc import Iterator
+
     from tap_defender_lr.planning import Item
+    from tap_defender_lr.streams.outcome import Outcome
+    from tap_defender_lr.streams.written import WrittenStream
 
 
 class LiveResponseResultsStream(CommandResultsStream):
@@ -82,30 +85,27 @@ class LiveResponseResultsStream(CommandResultsStream):
     ).to_dict()
 
     @override
-    def record(self, item: Item, status: str | None, fetched: Fetched | None) -> dict[str, Any]:
+    def records(self, item: Item, outcome: Outcome) -> Iterator[tuple[WrittenStream, dict[str, Any]]]:
+        self.counts[outcome.status] += 1
+        yield self, self.record(item, outcome)
+
+    def record(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         record = {**dict.fromkeys(self.schema["properties"]), **self._envelope(item)}
-        if fetched is None:
-            return {**record, "result_status": status}
-        if fetched.download is None:
-            status = "unavailable" if fetched.absent else "failed"
-            return {**record, "result_status": status, "result_error": fetched.absent or fetched.failed}
-        with fetched.download.body as body:
-            result = decoding.decode(
-                body, max_output_bytes=self.run.settings.max_output_bytes, complete=fetched.download.complete
-            )
+        record |= {"result_status": outcome.status, "result_error": outcome.error}
+        script = outcome.script
+        if script is None:
+            return record
         return {
             **record,
-            "result_status": "fetched" if result.readable else "unreadable",
-            "result_error": result.error,
-            "script_name": result.script_name or record["script_name"],
-            "exit_code": result.exit_code,
-            "script_output": result.script_output,
-            "script_errors": result.script_errors,
-            "script_output_truncated": result.script_output_truncated,
-            "script_errors_truncated": result.script_errors_truncated,
-            "transcript_path": result.transcript_path,
-            "result_size": fetched.download.size,
-            "result_sha256": fetched.download.sha256,
+            "script_name": script.script_name or record["script_name"],
+            "exit_code": script.exit_code,
+            "script_output": script.script_output,
+            "script_errors": script.script_errors,
+            "script_output_truncated": script.script_output_truncated,
+            "script_errors_truncated": script.script_errors_truncated,
+            "transcript_path": script.transcript_path,
+            "result_size": outcome.size,
+            "result_sha256": outcome.sha256,
         }
 
     def _envelope(self, item: Item) -> dict[str, Any]:

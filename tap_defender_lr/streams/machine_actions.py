@@ -8,8 +8,8 @@ from singer_sdk import typing as th
 from typing_extensions import override
 
 from tap_defender_lr import timestamps
-from tap_defender_lr.planning import Item, Plan, fingerprint
-from tap_defender_lr.streams.planned import Emission, PlannedStream
+from tap_defender_lr.planning import Item, fingerprint
+from tap_defender_lr.streams.planned import Emission, Part, PlannedStream
 from tap_defender_lr.text import column_text, counted, snake_case
 
 if TYPE_CHECKING:
@@ -81,13 +81,15 @@ class MachineActionsStream(PlannedStream):
         return (Item(action, fingerprint(action.id.lower(), action.last_update, action.status)),)
 
     @override
-    def describe_plan(self, plan: Plan) -> str:
-        return f"Plan: {counted(len(plan.items), 'new or changed machine action', 'new or changed machine actions')}."
+    def describe_plan(self) -> Iterator[str]:
+        what = counted(len(self.current_plan.items), "new or changed machine action", "new or changed machine actions")
+        yield f"Plan: {what}."
 
     @override
-    def emit(self, plan: Plan) -> Iterator[Emission]:
-        for item in plan.items[: self.ABORT_AT_RECORD_COUNT]:
-            yield Emission(self.record(item.action), item, kind=item.action.status or "unknown")
+    def emit(self) -> Iterator[Emission]:
+        for item in self.current_plan.items[: self.ABORT_AT_RECORD_COUNT]:
+            yield Emission([(self, self.record(item.action))], [Part(self, item)])
+            self.counts[item.action.status or "unknown"] += 1
 
     def record(self, action: MachineAction) -> dict[str, Any]:
         record: dict[str, Any] = dict.fromkeys(self.schema["properties"])

@@ -1,8 +1,4 @@
-"""What all streams have in common: plan → records → state, and how a run ends in the middle.
-
-This is also the one place where private methods of the SDK are overridden; `tests/test_sdk_contract.py` fails when
-the SDK changes what they rely on.
-"""
+"""A stream with a plan: plan → records → state, and how a run ends in the middle."""
 
 from __future__ import annotations
 
@@ -12,13 +8,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from singer_sdk import Stream
 from typing_extensions import override
 
 from tap_defender_lr import planning
 from tap_defender_lr.errors import InterruptedRunError, TapError, TimeIsUpError
 from tap_defender_lr.planning import Item, Plan, StreamState
 from tap_defender_lr.stdout import exit_code
+from tap_defender_lr.streams.written import WrittenStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,7 +26,7 @@ if TYPE_CHECKING:
     from tap_defender_lr.run import Run
     from tap_defender_lr.settings import ConfiguredAction
 
-_STATE_RECORDS = 16
+_STATE_RESULTS = 16
 """A process that is killed has paid in vain for these, for what its workers were at (`max_concurrency`) and for the
 few results that waited for their turn: together no more than `max_concurrency` + 25."""
 _STATE_SECONDS = 30.0
@@ -38,23 +34,23 @@ _PROGRESS_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Emission:
-    """A record on its way out.
+class Part:
+    """What one result means to one stream. `failed`: it shall be tried again in the next run."""
 
-    Attributes:
-        kind: What it is counted as in the summary.
-        advance: Every item before this one was emitted, so that the bookmark may move.
-        failed: The item shall be tried again in the next run.
-    """
-
-    record: dict[str, Any]
+    stream: PlannedStream
     item: Item
-    kind: str
-    advance: bool = True
     failed: bool = False
 
 
-class PlannedStream(Stream, abc.ABC):
+@dataclass(frozen=True)
+class Emission:
+    """The records that one result becomes, each with the stream it belongs to, and the items that are then done."""
+
+    records: Iterable[tuple[WrittenStream, dict[str, Any]]]
+    parts: Sequence[Part]
+
+
+class PlannedStream(WrittenStream, abc.ABC):
     """A flat, sorted, incremental stream that emits the items of a plan."""
 
     replication_key = "last_update_date_time_utc"
@@ -65,8 +61,10 @@ class PlannedStream(Stream, abc.ABC):
     """What one record is, and what several are, for a person."""
 
     @override
-    def __init__(self, tap: Tap, run: Callable[[], Run]) -> None:
-        super().__init__(tap)
+    def __init__(
+        self, tap: Tap, run: Callable[[], Run], *, schema: dict[str, Any] | None = None, name: str | None = None
+    ) -> None:
+        super().__init__(tap, schema=schema, name=name)
         self._run = run
         self.counts: Counter[str] = Counter()
         """Records of this run by kind, for the summary."""
@@ -75,16 +73,21 @@ class PlannedStream(Stream, abc.ABC):
         self._last_state = self._last_progress = time.monotonic()
 
     @abc.abstractmethod
-    def items_of(self, action: MachineAction) -> Sequence[Item]:
-        """The items of one action, none if it is not ready or the settings leave it out."""
+    def items_of(self, action: MachineAction) -> Sequence[Item] | None:
+        """The items of one action, none if it is not ready, None if the stream has nothing to do with it."""
 
     @abc.abstractmethod
-    def emit(self, plan: Plan) -> Iterator[Emission]:
-        """Yield the records of the plan's items."""
+    def emit(self) -> Iterator[Emission]:
+        """Yield what the plan's items become."""
 
     @abc.abstractmethod
-    def describe_plan(self, plan: Plan) -> str:
-        """One line for a person: what is going to be read, and what it costs."""
+    def describe_plan(self) -> Iterator[str]:
+        """Lines for a person: what is going to be read, and what it costs."""
+
+    @property
+    def together(self) -> Sequence[PlannedStream]:
+        """The streams that are read in one pass with this one, which may have happened already."""
+        return [self]
 
     @property
     def run(self) -> Run:
@@ -130,36 +133,59 @@ class PlannedStream(Stream, abc.ABC):
 
     def _records(self) -> Iterator[dict[str, Any]]:
         self.run.lifetime.raise_if_interrupted()
+        if self.plan is not None:  # another stream has written for this one
+            return
         for actions in self.run.batches(self.ABORT_AT_RECORD_COUNT):
-            self.plan = plan = planning.make_plan(
-                actions,
-                self.saved_state,
-                self.items_of,
-                now=time.time(),
-                explicit=bool(self.run.settings.actions),
-            )
-            for lost in plan.lost:
-                self.logger.warning(
-                    "Command %d of action %s failed for 3 days and is not listed any more: it is given up.",
-                    lost.index,
-                    lost.action_id,
-                )
-            self.logger.info("%s", self.describe_plan(plan))
-            for emission in self.emit(plan):
-                yield emission.record
-                # The SDK has written the record by now.
-                plan.emitted(emission.item, advance=emission.advance)
-                if emission.failed:
-                    plan.failed(emission.item, time.time())
-                self.counts[emission.kind] += 1
+            for stream in self.together:
+                stream.make_plan(actions)
+            for line in self.describe_plan():
+                self.logger.info("%s", line)
+            for emission in self.emit():
+                for owner, record in emission.records:
+                    if owner is self:
+                        yield record
+                    else:
+                        owner.write(record)
+                # The SDK has written the records by now.
+                for part in emission.parts:
+                    part.stream.finish(part)
                 self._unsaved += 1
-                if self._unsaved >= _STATE_RECORDS:
+                if self._unsaved >= _STATE_RESULTS:
                     self.save_state()
                 self.tick()
                 self.run.lifetime.raise_if_interrupted()
-            self.save_state()
             if self.ABORT_AT_RECORD_COUNT is not None:
                 return  # `--test` wants to see a record, not to pay for a second batch
+            for stream in self.together:
+                stream.current_plan.completed()
+            self.save_state()
+
+    @property
+    def current_plan(self) -> Plan:
+        assert self.plan is not None  # noqa: S101  a pass begins with making plans
+        return self.plan
+
+    def make_plan(self, actions: Iterable[MachineAction]) -> None:
+        """Plan what of these actions is to be emitted."""
+        self.plan = planning.make_plan(
+            actions,
+            self.saved_state,
+            self.items_of,
+            now=time.time(),
+            explicit=bool(self.run.settings.actions),
+        )
+        for lost in self.plan.lost:
+            self.logger.warning(
+                "Command %d of action %s failed for 3 days and is not listed any more: it is given up.",
+                lost.index,
+                lost.action_id,
+            )
+
+    def finish(self, part: Part) -> None:
+        """All records of this item were written."""
+        self.current_plan.emitted(part.item)
+        if part.failed:
+            self.current_plan.failed(part.item, time.time())
 
     def tick(self) -> None:
         """Called often, also while waiting: writes state and progress when it is time."""
@@ -175,22 +201,9 @@ class PlannedStream(Stream, abc.ABC):
 
     def save_state(self) -> None:
         """Write a STATE message with which the next run continues exactly here."""
-        if self.plan is not None and self.is_incremental:
-            self.stream_state.update({"replication_key": self.replication_key, **self.plan.state()})
+        for stream in self.together:
+            if stream.plan is not None and stream.is_incremental:
+                stream.stream_state.update({"replication_key": stream.replication_key, **stream.plan.state()})
         self._unsaved = 0
         self._last_state = time.monotonic()
         self._tap.state_writer.write_state(self._tap.state)
-
-    # Private methods of the SDK.
-
-    @override
-    def get_replication_key_signpost(self, context: Context | None = None) -> None:
-        """No signpost in state: it only serves unsorted streams."""
-
-    @override
-    def _write_starting_replication_value(self, context: Context | None) -> None:
-        """Not used: the SDK would compare the bookmark (a last update) with `start_date` (a creation time)."""
-
-    @override
-    def _increment_stream_state(self, latest_record: dict[str, Any], *, context: Context | None = None) -> None:
-        """The plan knows better than the last record: items that are tried again must not move the bookmark back."""

@@ -1,0 +1,214 @@
+"""One pass over the results that several streams want: each is fetched once, and all streams move on together."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from tap_defender_lr.errors import ServiceError, TimeIsUpError
+from tap_defender_lr.fetching import Fetched
+from tap_defender_lr.streams.outcome import Outcome, status_without_asking
+from tap_defender_lr.streams.planned import Emission, Part
+from tap_defender_lr.text import counted
+from tap_defender_lr.workers import OrderedWindow, finished, start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from tap_defender_lr.machine_action import Command, MachineAction
+    from tap_defender_lr.planning import Item
+    from tap_defender_lr.run import Run
+    from tap_defender_lr.streams.command_results import CommandResultsStream
+
+OUTAGE_FAILURES = 5
+"""So many different results failing in a row are an outage: the run stops instead of spending calls on the rest. Of
+those that failed in earlier runs, no more are tried after so many have failed again."""
+_NOT_TRIED = Fetched(failed="not tried in this run")
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A command whose result is wanted, and by whom."""
+
+    action: MachineAction
+    command: Command
+    wanted: tuple[tuple[CommandResultsStream, Item], ...]
+
+    @property
+    def status(self) -> str | None:
+        return status_without_asking(self.action, self.command)
+
+    @property
+    def is_retry(self) -> bool:
+        return all(item.retry is not None for _, item in self.wanted)
+
+
+class Reading:
+    """Reads what the plans of several streams hold.
+
+    Args:
+        run: What all streams share.
+        streams: All of them have made their plan before anything else is asked of this object.
+    """
+
+    def __init__(self, run: Run, streams: Sequence[CommandResultsStream]) -> None:
+        self.streams = streams
+        self._run = run
+        self._total = self._handled = self._failing_retries = 0
+        self._began = time.monotonic()
+
+    def _jobs(self) -> list[_Job]:
+        """What the plans hold, each command once, in the order of the plans."""
+        wanted: dict[str, list[tuple[CommandResultsStream, Item]]] = {}
+        for stream in self.streams:
+            for item in stream.current_plan.items:
+                wanted.setdefault(item.fingerprint, []).append((stream, item))
+        jobs = []
+        for parts in wanted.values():
+            item = parts[0][1]
+            assert item.command is not None  # noqa: S101  items of results all have one
+            jobs.append(_Job(item.action, item.command, tuple(parts)))
+        return sorted(jobs, key=lambda job: (not job.is_retry, job.wanted[0][1].order))
+
+    def describe(self) -> Iterator[str]:
+        """What is going to be read, for whom, and what it costs."""
+        settings, jobs = self._run.settings, self._jobs()
+        line = f"Plan: {counted(len(jobs), 'result', 'results')} to read" if jobs else "Plan: no new results to read"
+        again = sum(job.is_retry for job in jobs)
+        if again:
+            line += f", {again:,} of them failed in an earlier run"
+        calls = sum(job.status is None for job in jobs)
+        if jobs:
+            line += f"; {counted(calls, 'call for a download link', 'calls for download links')}"
+        if calls:
+            line += (
+                f", {duration(self._run.ledger.forecast(calls))} at {settings.calls_per_minute:,} calls a minute and "
+                f"{settings.calls_per_hour:,} an hour"
+            )
+        waiting = max(stream.current_plan.waiting for stream in self.streams)
+        if waiting:
+            line += f"; {counted(waiting, 'action waits for its device', 'actions wait for their device')}"
+        yield f"{line}."
+        if jobs and len(self.streams) > 1:
+            wishes = (f"{len(stream.current_plan.items):,} for {stream.name}" for stream in self.streams)
+            yield f"Each is fetched once: {', '.join(wishes)}."
+        for stream in self.streams:
+            if superseded := stream.current_plan.superseded:
+                what = counted(superseded, "older result is", "older results are")
+                yield f"{what} not read into {stream.name}, since a newer one of the same device was."
+
+    def emissions(self, limit: int | None, tick: Callable[[], None]) -> Iterator[Emission]:
+        """Fetch the results and yield what they become.
+
+        Args:
+            limit: How many results are read at most; the SDK's `--test` wants one record, and few calls.
+            tick: Called now and then while waiting.
+        """
+        jobs = self._jobs()[:limit]
+        self._total, self._handled, self._began = len(jobs), 0, time.monotonic()
+        self._failing_retries = 0
+        window = OrderedWindow(
+            jobs,
+            lambda job: self._begin(job, patient=limit is None),
+            size=self._run.settings.max_concurrency,
+            lifetime=self._run.lifetime,
+            tick=tick,
+        )
+        failures: list[Emission] = []
+        time_is_up = False
+        for job, future in window:
+            try:
+                fetched = future.result()
+            except TimeIsUpError:  # results behind this one may have arrived already: they are emitted all the same
+                window.close()
+                time_is_up = True
+                continue
+            self._handled += 1
+            if fetched is not None and fetched.failed is not None:
+                fresh, given_up = self._failed(job, fetched)
+                if fresh:
+                    failures.append(fresh)
+                    _stop_if_outage(failures, fetched)
+                if given_up:
+                    yield given_up
+                continue
+            # It is no outage: the service answers again.
+            yield from failures
+            failures.clear()
+            if fetched is None:
+                outcome = Outcome(job.status or "")
+            else:
+                outcome = Outcome.of(fetched, self._run.settings.max_output_bytes)
+            yield _emission(job.wanted, outcome)
+        yield from failures
+        if time_is_up:
+            raise TimeIsUpError
+
+    def _begin(self, job: _Job, *, patient: bool) -> Future[Fetched | None]:
+        if job.status is not None:
+            return finished(None)
+        if job.is_retry and self._failing_retries >= OUTAGE_FAILURES:
+            return finished(_NOT_TRIED)
+        fetcher = self._run.fetcher
+        return start(lambda: fetcher.fetch(job.action, job.command, patient=patient))
+
+    def _failed(self, job: _Job, fetched: Fetched) -> tuple[Emission | None, Emission | None]:
+        """What a failure becomes where it is new, and where it is given up; elsewhere it is no news."""
+        tried = fetched is not _NOT_TRIED
+        self._failing_retries += tried and job.is_retry
+        fresh: list[tuple[CommandResultsStream, Item]] = []
+        given_up: list[tuple[CommandResultsStream, Item]] = []
+        for stream, item in job.wanted:
+            if item.retry is None:
+                fresh.append((stream, item))
+            elif tried and item.retry.is_over(time.time()):
+                given_up.append((stream, item))
+            else:
+                stream.counts["still failing"] += 1
+        return (
+            _emission(fresh, Outcome("failed", fetched.failed), failed=True) if fresh else None,
+            _emission(given_up, Outcome("failed", f"{fetched.failed}; given up after 3 days")) if given_up else None,
+        )
+
+    def report_progress(self) -> None:
+        """A line in the log for a person who waits."""
+        left = self._total - self._handled
+        by_quota = self._run.ledger.forecast(left)
+        by_pace = left * (time.monotonic() - self._began) / self._handled if self._handled else 0.0
+        remaining = duration(max(by_quota, by_pace))
+        logger.info("Progress: %s of %s results, %s left.", f"{self._handled:,}", f"{self._total:,}", remaining)
+
+
+def _emission(
+    wanted: Sequence[tuple[CommandResultsStream, Item]], outcome: Outcome, *, failed: bool = False
+) -> Emission:
+    return Emission(
+        records=chain.from_iterable(stream.records(item, outcome) for stream, item in wanted),
+        parts=[Part(stream, item, failed) for stream, item in wanted],
+    )
+
+
+def _stop_if_outage(failures: Sequence[Emission], last: Fetched) -> None:
+    if len(failures) >= OUTAGE_FAILURES:
+        raise ServiceError(
+            f"{OUTAGE_FAILURES} results in a row could not be read, the last one because of: {last.failed}. "
+            "The service or the network seems to be down. Nothing is lost: the next run continues here."
+        )
+
+
+def duration(seconds: float) -> str:
+    """Rounded as a person would say it."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = math.ceil(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    if not hours:
+        return f"about {minutes} min"
+    return f"about {hours} h {rest} min" if rest else f"about {hours} h"

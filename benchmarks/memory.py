@@ -7,29 +7,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.tap_process import Peak, WrongError, run_tap
 from benchmarks.workload import action_id
-from defender_simulator import App, Result, Simulator, Tenant
+from defender_simulator import App, Result, Tenant
 from defender_simulator.fleet import CLIENT_ID, CLIENT_SECRET, TENANT_ID, command, machine_action
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 MB = 1_000_000
-_ROOT = Path(__file__).parents[1]
-_LIMITS: dict[str, Any] = {"calls_per_minute": 100_000, "calls_per_hour": 100_000}
 _SCRIPT = "Get-Inventory.ps1"
 _PLAIN = json.dumps("Contoso Endpoint Agent,14.102.7.991,2025-03-01\r\n")[1:-1].encode()
 _TEXT = "\N{LARGE GREEN CIRCLE} Contoso Müller & Söhne Zeiterfassung,14.102.7.991,2025-03-01,C:/Program Files\r\n"
@@ -56,19 +50,6 @@ class Case:
     size: int
     most: int
     line: bytes = _PLAIN
-
-
-@dataclass(frozen=True)
-class Peak:
-    """What one case took."""
-
-    peak_bytes: int
-    wall_seconds: float
-    cpu_seconds: float
-
-
-class WrongError(Exception):
-    """The tap did not do its work; what it took means nothing."""
 
 
 def cases(*, quick: bool) -> list[Case]:
@@ -122,39 +103,7 @@ def measure(case: Case) -> Peak:
     Raises:
         WrongError: It failed, or did not bring every result once.
     """
-    with tempfile.TemporaryDirectory(prefix="tap-defender-lr-benchmark-") as directory:
-        folder = Path(directory)
-        pipe = folder / "stdout"
-        os.mkfifo(pipe)
-        with Simulator(_tenant(case), **_LIMITS) as simulator, ThreadPoolExecutor(1) as pool:
-            config = folder / "config.json"
-            more = {**_LIMITS, "quota_store": str(folder / "quota.sqlite")}
-            config.write_text(json.dumps({**simulator.settings(), **more}), encoding="utf-8")
-            reader = pool.submit(_count_results, pipe)
-            # The stopwatch is small: on Linux a program's peak is never less than that of its parent.
-            watch = Path(__file__).parent / "stopwatch.py"
-            done = subprocess.run(
-                [
-                    *(sys.executable, "-I", "-S", str(watch), str(pipe), str(folder / "stderr")),
-                    *(sys.executable, "-m", "tap_defender_lr", "--config", str(config)),
-                ],
-                check=True,
-                stdout=subprocess.PIPE,
-                cwd=_ROOT,
-                env={**os.environ, **simulator.environment(), "NO_PROXY": "localhost"},
-            )
-            results = reader.result()
-        used = json.loads(done.stdout)
-        if used.pop("exit_code") != 0 or results != case.results:
-            errors = (folder / "stderr").read_text(encoding="utf-8", errors="replace").strip()
-            raise WrongError(f"{case.name}: {results} of {case.results} results came.\n{errors[-2000:]}")
-    return Peak(**used)
-
-
-def _count_results(pipe: Path) -> int:
-    """Reads everything, and keeps nothing but the number of results that were read well."""
-    with pipe.open("rb") as lines:
-        return sum(b'"result_status":"fetched"' in line for line in lines)
+    return run_tap(_tenant(case), {}, name=case.name, results=case.results)
 
 
 def _tenant(case: Case) -> Tenant:

@@ -183,14 +183,14 @@ class Plan:
             self._finish(item)
 
     @property
-    def left(self) -> int:
-        """Number of items that were neither emitted nor are known to fail."""
-        return sum(item.fingerprint not in self._done and item.retry is None for item in self.items)
+    def left(self) -> set[str]:
+        """Fingerprints of the items that were neither emitted nor are known to fail."""
+        return {item.fingerprint for item in self._new if item.fingerprint not in self._done}
 
     @property
-    def failing(self) -> int:
-        """Number of items that the next run tries again."""
-        return len(self._retry)
+    def failing(self) -> set[str]:
+        """Fingerprints of the items that the next run tries again."""
+        return {command_key(*key) for key in self._retry}
 
     def emitted(self, item: Item) -> None:
         """All records of this item were written. The bookmark moves as far as all items before it were emitted, too."""

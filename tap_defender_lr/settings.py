@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from singer_sdk import typing as th
 
-from tap_defender_lr import timestamps
+from tap_defender_lr import script_streams, timestamps
 from tap_defender_lr.clouds import CLOUDS, COMMERCIAL
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ PROPERTIES = th.PropertiesList(
             "cut between two characters and flagged in `script_output_truncated` or `script_errors_truncated`."
         ),
     ),
+    script_streams.SETTING,
 )
 
 JSON_SCHEMA: dict[str, Any] = PROPERTIES.to_dict()

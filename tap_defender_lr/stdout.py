@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 from typing import TYPE_CHECKING, BinaryIO
 
-from singer_sdk.singerlib.encoding.simple import Message, SimpleSingerWriter, StateMessage
+from singer_sdk.singerlib.encoding.simple import Message, RecordMessage, SimpleSingerWriter, StateMessage
 from singer_sdk.singerlib.json import serialize_json
 from typing_extensions import override
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tap_defender_lr.lifetime import Lifetime
 
 logger = logging.getLogger(__name__)
 
+_PIECE = 64 * 1024
 BLOCKED_SECONDS = 10.0
 """How long after the first signal a process may still be stuck in a write that nobody reads."""
 
@@ -38,11 +42,36 @@ class WholeLineWriter(SimpleSingerWriter):
         # Without \u escapes: a record stays as long as its text, far below the 50 MiB that Meltano takes per line.
         return serialize_json(message.to_dict(), ensure_ascii=False)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._held: bytearray | None = None
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Write records in larger pieces until the end: a system call for each row would cost more than the row."""
+        self._held = bytearray()
+        try:
+            yield
+        finally:
+            held, self._held = self._held, None
+            if not self.reader_is_gone:
+                self._write(held)
+
     @override
     def write_message(self, message: Message) -> None:
         line = f"{self.format_message(message)}\n".encode(errors="replace")
+        if self._held is None:
+            self._write(line)
+        else:
+            self._held += line
+            if len(self._held) >= _PIECE or not isinstance(message, RecordMessage):
+                self._write(self._held)
+                self._held = bytearray()
+        self.ended_with_state = isinstance(message, StateMessage)
+
+    def _write(self, lines: bytes | bytearray) -> None:
         try:
-            _write(line)
+            _write(lines)
         except BrokenPipeError:
             self.reader_is_gone = True
             logger.error("The reader of the output has gone away, so the tap stops.")
@@ -50,10 +79,9 @@ class WholeLineWriter(SimpleSingerWriter):
         except OSError as error:
             self.reader_is_gone = True
             raise SystemExit(f"The output cannot be written ({error.strerror}), so the tap stops.") from None
-        self.ended_with_state = isinstance(message, StateMessage)
 
 
-def _write(line: bytes) -> None:
+def _write(line: bytes | bytearray) -> None:
     sys.stdout.flush()
     buffer: BinaryIO = sys.stdout.buffer
     view = memoryview(line)

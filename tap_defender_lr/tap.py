@@ -17,18 +17,28 @@ from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.singerlib.encoding.simple import StateMessage
 from typing_extensions import override
 
-from tap_defender_lr import doctor, redaction, settings, stdout, transport, validation
+from tap_defender_lr import doctor, redaction, sampling, settings, stdout, transport, validation
 from tap_defender_lr.errors import InterruptedRunError, TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.run import Run
+from tap_defender_lr.script_streams import ScriptStream
 from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
 from tap_defender_lr.streams.machine_actions import MachineActionsStream
 from tap_defender_lr.streams.planned import PlannedStream
+from tap_defender_lr.streams.script_outputs import (
+    Companions,
+    ScriptOutputErrorsStream,
+    ScriptOutputSnapshotsStream,
+    ScriptOutputStream,
+)
 from tap_defender_lr.text import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import FrameType
     from typing import TextIO
+
+    from tap_defender_lr.streams.written import WrittenStream
 
 
 class TapDefenderLr(Tap):
@@ -60,8 +70,47 @@ class TapDefenderLr(Tap):
         super().__init__(parse_env_config=parse_env_config, **kwargs)
 
     @override
-    def discover_streams(self) -> list[PlannedStream]:
-        return [stream(self, lambda: self.run) for stream in (LiveResponseResultsStream, MachineActionsStream)]
+    def discover_streams(self) -> list[WrittenStream]:
+        def run() -> Run:
+            return self.run
+
+        streams: list[WrittenStream] = [LiveResponseResultsStream(self, run), MachineActionsStream(self, run)]
+        entries = self._script_streams()
+        if entries:
+            companions = Companions(ScriptOutputErrorsStream(self), ScriptOutputSnapshotsStream(self))
+            columns = self._columns(entries)
+            streams += [companions.errors, companions.snapshots]
+            streams += [ScriptOutputStream(self, run, entry, companions, columns[entry.name]) for entry in entries]
+        return streams
+
+    def _script_streams(self) -> list[ScriptStream]:
+        """The entries of `script_streams`. Discovery does not check the settings as a run does."""
+        found = list(validation.script_stream_problems(self._config, self.config_jsonschema))
+        if found:
+            raise TapError(" ".join(found))
+        return [ScriptStream.from_entry(entry) for entry in self.config.get("script_streams") or ()]
+
+    def _columns(self, entries: Sequence[ScriptStream]) -> dict[str, dict[str, Any]]:
+        """The printed columns of each script stream: from the catalog, from its entry, or inferred."""
+        columns = {entry.name: dict(entry.properties or {}) for entry in entries}
+        if self.input_catalog is not None:
+            for entry in entries:
+                if self.input_catalog.get_stream(entry.name) is None:
+                    self.logger.warning(
+                        "The catalog does not hold the script stream %s, so it is not read: run discovery again.",
+                        entry.name,
+                    )
+            return columns
+        unknown = [entry for entry in entries if entry.properties is None]
+        if unknown:
+            try:
+                self._validate_config()
+                columns |= sampling.infer_columns(self.run, unknown)
+            except ConfigValidationError as error:
+                raise TapError(" ".join(error.errors)) from None
+            except InterruptedRunError:
+                raise SystemExit(stdout.exit_code(self.run.lifetime.signal_number or 0)) from None
+        return columns
 
     @cached_property
     def run(self) -> Run:
@@ -176,26 +225,45 @@ class TapDefenderLr(Tap):
     def _log_summary(self) -> None:
         """What happened, in a few lines for a person."""
         waiting = 0
+        left: set[str] = set()
+        failing: set[str] = set()
         for stream in self.selected_streams():
-            if stream.plan is None:
-                continue
-            counts = ", ".join(f"{count:,} {kind}" for kind, count in stream.counts.most_common()) or "nothing new"
-            self.logger.info("Done with %s: %s.", stream.name, counts)
-            waiting = max(waiting, stream.plan.waiting)
-            if stream.plan.left:
-                self.logger.info("%s left for the next run.", counted(stream.plan.left, *stream.unit))
-            if stream.plan.failing:
-                what = counted(stream.plan.failing, "failed result is", "failed results are")
-                self.logger.info("%s tried again first thing next run.", what)
+            if stream.plan is not None:
+                self.logger.info("Done with %s: %s.", stream.name, stream.describe_counts())
+                waiting = max(waiting, stream.plan.waiting)
+                left |= stream.plan.left
+                failing |= stream.plan.failing
+        if left:
+            self.logger.info("%s left for the next run.", counted(len(left), "result", "results"))
+        if failing:
+            what = counted(len(failing), "failed result is", "failed results are")
+            self.logger.info("%s tried again first thing next run.", what)
+        self._log_scripts_without_a_stream()
         if waiting:
             what = counted(waiting, "action still waits for its device", "actions still wait for their device")
             self.logger.info("%s; later runs look again.", what)
         if "client" in vars(self.run):
-            left = self.run.ledger.left()
+            budget = self.run.ledger.left()
             spent = counted(self.run.client.calls, "call", "calls")
             self.logger.info(
-                "%s spent; %s left this minute, %s this hour.", spent, f"{left[MINUTE]:,}", f"{left[HOUR]:,}"
+                "%s spent; %s left this minute, %s this hour.", spent, f"{budget[MINUTE]:,}", f"{budget[HOUR]:,}"
             )
+
+    def _log_scripts_without_a_stream(self) -> None:
+        entries = [stream.entry for stream in self.streams.values() if isinstance(stream, ScriptOutputStream)]
+        results = self.streams[LiveResponseResultsStream.name]
+        if not entries or not isinstance(results, LiveResponseResultsStream):
+            return
+        others = {
+            name: count
+            for name, count in results.scripts.most_common()
+            if not any(entry.matches(name) for entry in entries)
+        }
+        if others:
+            named = ", ".join(f"{name} ({count:,})" for name, count in itertools.islice(others.items(), 10))
+            more = ", …" if len(others) > 10 else ""
+            what = counted(len(others), "script has", "scripts have")
+            self.logger.info("%s no stream in `script_streams`: %s%s.", what, named, more)
 
 
 def _read_json(path: str, option: str) -> dict[str, Any]:

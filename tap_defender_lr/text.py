@@ -7,14 +7,15 @@ import math
 import re
 from typing import Any
 
-_MAX_DEPTH = 60
+MAX_DEPTH = 60
 """Deeper values become a note. Python's JSON reader and writer, and every loader, recurse."""
-_TOO_DEEP = f"(nested more than {_MAX_DEPTH} levels deep)"
+TOO_DEEP = f"(nested more than {MAX_DEPTH} levels deep)"
 
 _MAX_PARSED_DEPTH = 100
 _DIRT = re.compile("[\x00\ud800-\udfff]")
-_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
-_INT64 = range(-(2**63), 2**63)
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+"""A text without an end goes on to the end of all: else, it would be read again from each quote in it."""
+INT64 = range(-(2**63), 2**63)
 _LONG_ESCAPES = [chr(code) for code in range(32) if chr(code) not in "\b\f\n\r\t"]
 
 
@@ -25,17 +26,18 @@ def parse_json(text: str) -> Any:
         ValueError: It is no JSON.
     """
     try:
-        return json.loads(text, strict=False, parse_int=_integer)
+        return json.loads(text, strict=False, parse_int=integer)
     except RecursionError:
-        return json.loads(_shallow(text), strict=False, parse_int=_integer)
+        return json.loads(shallow(text), strict=False, parse_int=integer)
 
 
-def _integer(digits: str) -> int | str:
+def integer(digits: str) -> int | str:
+    """For `parse_int` of JSON readers: a number of any length, as text from 4,000 digits on."""
     # Python refuses to convert longer ones: it takes too long.
     return int(digits) if len(digits) < 4000 else digits
 
 
-def _shallow(text: str) -> str:
+def shallow(text: str) -> str:
     """JSON with a note in place of what Python's reader cannot follow."""
     kept: list[str] = []
     depth = begin = 0
@@ -46,7 +48,7 @@ def _shallow(text: str) -> str:
                 kept.append(text[begin : token.start()])
         elif token[0] in {"]", "}"}:
             if depth == _MAX_PARSED_DEPTH:
-                kept.append(f'"{_TOO_DEEP}"')
+                kept.append(f'"{TOO_DEEP}"')
                 begin = token.end()
             depth -= 1
     if depth:
@@ -67,8 +69,8 @@ def clean(value: Any, _depth: int = 0) -> Any:
     """
     if isinstance(value, str):
         return clean_text(value)
-    if isinstance(value, (dict, list)) and _depth >= _MAX_DEPTH:
-        return _TOO_DEEP
+    if isinstance(value, (dict, list)) and _depth >= MAX_DEPTH:
+        return TOO_DEEP
     if isinstance(value, dict):
         return {clean_text(str(key)): clean(item, _depth + 1) for key, item in value.items()}
     if isinstance(value, list):
@@ -76,7 +78,7 @@ def clean(value: Any, _depth: int = 0) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, int):
-        return value if value in _INT64 else str(value)
+        return value if value in INT64 else str(value)
     return value
 
 

@@ -40,6 +40,15 @@ def from_unix(seconds: float) -> str:
     return _write(moment, f"{moment.microsecond:06d}0")
 
 
+def from_milliseconds(milliseconds: int) -> str | None:
+    """Unix milliseconds in the tap's form, None for a time beyond the years 1 to 9999."""
+    try:
+        moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return None
+    return _write(moment, f"{moment.microsecond:06d}0")
+
+
 def to_unix(stamp: str) -> float:
     """Unix seconds of a time in the tap's form."""
     return _moment(stamp).timestamp() + float("0" + stamp[19:27])

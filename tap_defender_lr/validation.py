@@ -6,6 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from singer_sdk.plugin_base import JSONSchemaValidator
+
+from tap_defender_lr import script_streams
 from tap_defender_lr.clouds import CLOUDS, COMMERCIAL
 from tap_defender_lr.machine_action import GUID
 from tap_defender_lr.settings import AUTH_METHODS, SERVICE_CALLS_PER_HOUR, SERVICE_CALLS_PER_MINUTE, date
@@ -46,6 +49,9 @@ def type_problem(error: ValidationError) -> str:
     if error.validator == "enum":
         allowed = [str(value) for value in error.validator_value if value is not None]
         return f"`{path}` must be one of {', '.join(allowed[:-1])} or {allowed[-1]}."
+    if error.validator == "additionalProperties":
+        unknown = ", ".join(f"`{name}`" for name in error.instance if name not in error.schema.get("properties", {}))
+        return f"`{path}` has {unknown}, which it does not know; see the README for what it takes."
     if error.validator in {"minimum", "maximum"}:
         bound = "at least" if error.validator == "minimum" else "at most"
         return f"`{path}` must be {bound} {error.validator_value:,}."
@@ -68,8 +74,17 @@ def problems(config: Mapping[str, Any]) -> Iterator[str]:
                 f"`actions[{position}].id` is not the ID of a machine action: write its GUID, "
                 "such as 988cc94e-7a8f-4b28-ab65-54970c5d5018."
             )
+    yield from script_streams.problems(config.get("script_streams") or [])
     if config.get("token_scope") and not str(config["token_scope"]).endswith("/.default"):
         yield "`token_scope` must end with /.default, such as https://api.securitycenter.microsoft.com/.default."
+
+
+def script_stream_problems(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with `script_streams` alone: discovery needs it right, even if the other settings are not there."""
+    entries = config.get("script_streams") or []
+    validator = JSONSchemaValidator({"properties": {"script_streams": schema["properties"]["script_streams"]}})
+    found = [type_problem(error) for error in validator.iter_errors({"script_streams": entries})]
+    yield from found or script_streams.problems(entries)
 
 
 def warnings(config: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[str]:

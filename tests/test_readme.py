@@ -10,7 +10,7 @@ import pytest
 from defender_simulator import Rule, throttled
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
 from tap_defender_lr.settings import SERVICE_CALLS_PER_HOUR, SERVICE_CALLS_PER_MINUTE
-from tap_defender_lr.streams.command_results import duration
+from tap_defender_lr.streams.reading import duration
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

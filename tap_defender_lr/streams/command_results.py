@@ -39,7 +39,7 @@ class CommandResultsStream(PlannedStream, abc.ABC):
         return indexes is None or any(command_key(configured.id, index) not in state.done for index in indexes)
 
     @override
-    def items_of(self, action: MachineAction) -> Sequence[Item]:
+    def items_of(self, action: MachineAction) -> Sequence[Item] | None:
         if not action.is_final:
             return ()
         settings = self.run.settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from singer_sdk import typing as th
@@ -84,9 +86,16 @@ class LiveResponseResultsStream(CommandResultsStream):
         th.Property("file_url", th.StringType, description="Where the collected file was stored."),
     ).to_dict()
 
+    @cached_property
+    def scripts(self) -> Counter[str]:
+        """Script → its results in this run."""
+        return Counter()
+
     @override
     def records(self, item: Item, outcome: Outcome) -> Iterator[tuple[WrittenStream, dict[str, Any]]]:
         self.counts[outcome.status] += 1
+        if outcome.script is not None and item.command is not None and item.command.script_name:
+            self.scripts[item.command.script_name] += 1
         yield self, self.record(item, outcome)
 
     def record(self, item: Item, outcome: Outcome) -> dict[str, Any]:

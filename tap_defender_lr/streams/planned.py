@@ -141,11 +141,12 @@ class PlannedStream(WrittenStream, abc.ABC):
             for line in self.describe_plan():
                 self.logger.info("%s", line)
             for emission in self.emit():
-                for owner, record in emission.records:
-                    if owner is self:
-                        yield record
-                    else:
-                        owner.write(record)
+                with self.writer.together():
+                    for owner, record in emission.records:
+                        if owner is self:
+                            yield record
+                        else:
+                            owner.write(record)
                 # The SDK has written the records by now.
                 for part in emission.parts:
                     part.stream.finish(part)
@@ -186,6 +187,10 @@ class PlannedStream(WrittenStream, abc.ABC):
         self.current_plan.emitted(part.item)
         if part.failed:
             self.current_plan.failed(part.item, time.time())
+
+    def describe_counts(self) -> str:
+        """What came of the stream in this run, for the summary."""
+        return ", ".join(f"{count:,} {kind}" for kind, count in self.counts.most_common()) or "nothing new"
 
     def tick(self) -> None:
         """Called often, also while waiting: writes state and progress when it is time."""

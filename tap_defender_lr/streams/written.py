@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from singer_sdk import Stream, metrics
 from typing_extensions import override
 
+from tap_defender_lr.stdout import WholeLineWriter
+
 if TYPE_CHECKING:
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context
@@ -29,6 +31,12 @@ class WrittenStream(Stream, abc.ABC):
         super().__init__(tap, schema=schema, name=name)
         self._announced = False
         self._written = 0
+
+    @property
+    def writer(self) -> WholeLineWriter:
+        """Of the tap."""
+        assert isinstance(self._tap.message_writer, WholeLineWriter)  # noqa: S101  the tap says so
+        return self._tap.message_writer
 
     def write(self, record: dict[str, Any]) -> None:
         """Write a record while another stream is synced."""

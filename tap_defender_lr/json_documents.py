@@ -1,0 +1,190 @@
+"""JSON in the output of a script: one document, a document on each line, or documents amid other text."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Any
+
+from tap_defender_lr.text import integer, shallow
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_OPENING = re.compile(r"[\[{]")
+_WINDOW = 1024
+_MAX_CUT_TOKEN = 16
+"""Characters before the end of a window in which an error may come from that end: `-Infinity`, half an escape."""
+_PROPERTY = re.compile(r'"[^"\n]{0,200}"\s{0,20}:')
+
+
+def _number(text: str) -> Decimal | str:
+    try:
+        return Decimal(text)
+    except InvalidOperation:  # an exponent of 20 digits
+        return text
+
+
+_QUICK = json.JSONDecoder(strict=False, parse_float=Decimal, parse_constant=str)
+_CAREFUL = json.JSONDecoder(strict=False, parse_float=_number, parse_int=integer, parse_constant=str)
+
+
+@dataclass(frozen=True)
+class Document:
+    """A JSON document at `text[start:end]`."""
+
+    value: Any
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A JSON document that begins at `start` and has no end."""
+
+    start: int
+    reason: str
+
+
+def whole(text: str) -> Any:
+    """The document that the text is.
+
+    Raises:
+        ValueError: It is no JSON, or there is other text around it.
+    """
+    try:
+        return _decoded(text)
+    except RecursionError:
+        return _decoded(shallow(text))
+
+
+def _decoded(text: str) -> Any:
+    value, end = _decode_at(text, len(text) - len(text.lstrip()))
+    if text[end:].strip():
+        raise json.JSONDecodeError("Extra data", text, end)
+    return value
+
+
+def _decode_at(text: str, start: int) -> tuple[Any, int]:
+    try:
+        return _QUICK.raw_decode(text, start)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, InvalidOperation):  # a number with more digits than Python likes
+        return _CAREFUL.raw_decode(text, start)
+
+
+def lines(text: str) -> list[tuple[int, str, Any]] | None:
+    """Line number, line and object of each line that is one, None unless that is most lines of several.
+
+    The value is the `ValueError` for a line that is none.
+    """
+    found: list[tuple[int, str, Any]] = []
+    objects = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        value = line_object(line)
+        objects += not isinstance(value, ValueError)
+        found.append((number, line, value))
+        if len(found) > 20 and objects * 10 < len(found):
+            return None  # no need to read megabytes of something else
+    return found if objects >= 2 and objects * 2 > len(found) else None
+
+
+def line_object(line: str) -> Any:
+    """The JSON object that the line is, or the error that tells why it is none."""
+    if not line.lstrip().startswith("{"):
+        return ValueError("is no JSON object")
+    try:
+        return whole(line)
+    except ValueError as error:
+        return ValueError(str(error))  # without its traceback, which takes far more memory than the line
+
+
+def amid_text(text: str) -> list[Document | Broken]:
+    """The documents that stand somewhere in the text, in order.
+
+    Those that have lines of their own count; only if there are none, the longest one within a line does. The search
+    goes on where a document cannot be read any further, never inside of what was read: a piece of a document is none.
+    After a document without an end nothing more is looked for.
+    """
+    groups: list[list[Document]] = []
+    broken: list[Document | Broken] = []
+    for found in _scan(text):
+        if isinstance(found, Broken):
+            broken.append(found)
+        elif groups and not text[groups[-1][-1].end : found.start].strip():
+            groups[-1].append(found)
+        else:
+            groups.append([found])
+    own: list[Document | Broken] = [
+        document for group in groups if _has_lines_of_its_own(text, group) for document in group if _is_data(document)
+    ]
+    if not own:
+        inline = [document for group in groups for document in group if document.value and _is_data(document)]
+        own += [max(inline, key=lambda document: document.end - document.start)] if inline else []
+    return own + broken
+
+
+def _scan(text: str) -> Iterator[Document | Broken]:
+    position, length = 0, len(text.rstrip())
+    while opening := _OPENING.search(text, position):
+        start = opening.start()
+        try:
+            value, position, error = _read(text, start)
+        except RecursionError:
+            yield Broken(start, "is nested too deeply")
+            return
+        if error is None:
+            yield Document(value, start, position)
+        elif position >= length or _is_unterminated(error):
+            yield Broken(start, "has no end")
+            return
+        elif _PROPERTY.search(text, start, position):
+            line = text.count("\n", 0, position) + 1
+            yield Broken(start, f"breaks off at line {line} ({error[:1].lower()}{error[1:]})")
+            return
+        else:
+            position = max(position, start + 1)
+
+
+def _read(text: str, start: int) -> tuple[Any, int, str | None]:
+    """The document at `start` and its end; or None, where it cannot be read any further, and why.
+
+    In windows that grow, since Python counts the lines before each error that it raises: `[INFO]` on each of a million
+    lines would take hours.
+    """
+    size = _WINDOW
+    while True:
+        window = text[start : start + size]
+        try:
+            value, end = _decode_at(window, 0)
+        except json.JSONDecodeError as error:
+            is_whole = start + size >= len(text)
+            if is_whole or not (_is_unterminated(error.msg) or error.pos > size - _MAX_CUT_TOKEN):
+                return None, start + error.pos, error.msg
+        else:
+            return value, start + end, None
+        size *= 8
+
+
+def _is_unterminated(message: str) -> bool:
+    return message.startswith("Unterminated string")
+
+
+def _has_lines_of_its_own(text: str, group: list[Document]) -> bool:
+    before, after = group[0].start - 1, group[-1].end
+    while before >= 0 and text[before] in " \t":
+        before -= 1
+    while after < len(text) and text[after] in " \t":
+        after += 1
+    return (before < 0 or text[before] == "\n") and (after >= len(text) or text[after] == "\n")
+
+
+def _is_data(document: Document) -> bool:
+    """Amid text, `[1]` is more likely a note than a table; `[]` is an empty table."""
+    value = document.value
+    return isinstance(value, dict) or not value or any(isinstance(entry, dict) for entry in value)

@@ -1,0 +1,331 @@
+"""What scripts print as typed rows: a stream for each entry of `script_streams`, and two that tell how reading went.
+
+- The stream itself has a row for each row that the script printed.
+- `script_output_snapshots` has a row for each result that was read: with it, SQL tells which rows are current, also
+  those of a device that printed none.
+- `script_output_errors` has a row for each piece of output that became no row, and each cell that became null.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from singer_sdk import typing as th
+from singer_sdk.helpers.conform import TypeConformanceLevel
+from typing_extensions import override
+
+from tap_defender_lr.columns import Table
+from tap_defender_lr.parsing import parse
+from tap_defender_lr.pieces import MAX_TEXT, Reject, shown
+from tap_defender_lr.script_streams import printed_properties, stream_schema
+from tap_defender_lr.streams.command_results import CommandResultsStream
+from tap_defender_lr.streams.written import WrittenStream
+from tap_defender_lr.text import clean_text, column_text, counted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from singer_sdk import Tap
+    from singer_sdk.helpers.types import Context
+    from singer_sdk.singerlib import Catalog
+
+    from tap_defender_lr.decoding import ScriptResult
+    from tap_defender_lr.machine_action import Command, MachineAction
+    from tap_defender_lr.pieces import Row
+    from tap_defender_lr.planning import Item
+    from tap_defender_lr.run import Run
+    from tap_defender_lr.script_streams import ScriptStream
+    from tap_defender_lr.streams.outcome import Outcome
+
+MAX_ERRORS = 100
+"""Errors of one result that have a row of their own: a device may print anything, also ten megabytes of them."""
+
+_ABOUT_THE_RESULT = (
+    th.Property("machine_id", th.StringType, description="Defender's ID of the device."),
+    th.Property("computer_dns_name", th.StringType, description="Name of the device when the action was started."),
+    th.Property("script_name", th.StringType, description="Name of the script that ran."),
+    th.Property("command_end_time", th.DateTimeType, description="When the command ended on the device."),
+    th.Property(
+        "last_update_date_time_utc", th.DateTimeType, description="When the action last changed. Replication key."
+    ),
+)
+_KEY = (
+    th.Property(
+        "stream_name", th.StringType, required=True, description="The script stream, as `script_streams` names it."
+    ),
+    th.Property("machine_action_id", th.StringType, required=True, description="GUID of the machine action."),
+    th.Property("command_index", th.IntegerType, required=True, description="Index of the command in it, from 0."),
+)
+
+
+class _CompanionStream(WrittenStream):
+    """Written only while script streams are read; it has no state of its own."""
+
+    replication_key = "last_update_date_time_utc"
+
+    @override
+    def get_records(self, context: Context | None) -> Iterable[dict[str, Any]]:
+        return ()
+
+
+class ScriptOutputErrorsStream(_CompanionStream):
+    """One record per piece of output that became no row, and per cell that became null."""
+
+    name = "script_output_errors"
+    primary_keys = ("stream_name", "machine_action_id", "command_index", "error_index")
+    schema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        *_KEY,
+        th.Property(
+            "error_index", th.IntegerType, required=True, description="Counts the errors of one result, from 0."
+        ),
+        *_ABOUT_THE_RESULT,
+        th.Property("row_index", th.IntegerType, description="Row that it belongs to; null if it is no row at all."),
+        th.Property(
+            "column_name", th.StringType, description="Column that is null because of it; null if it is the row."
+        ),
+        th.Property("location", th.StringType, description="Where in the output it stands."),
+        th.Property("reason", th.StringType, description="What is wrong with it."),
+        th.Property("text", th.StringType, description="Its first 1,000 characters."),
+    ).to_dict()
+
+
+class ScriptOutputSnapshotsStream(_CompanionStream):
+    """One record per result that a script stream has read."""
+
+    name = "script_output_snapshots"
+    primary_keys = ("stream_name", "machine_action_id", "command_index")
+    schema: ClassVar[dict[str, Any]] = th.PropertiesList(
+        *_KEY,
+        *_ABOUT_THE_RESULT,
+        th.Property("row_count", th.IntegerType, description="Rows that this result became."),
+        th.Property("error_count", th.IntegerType, description="Errors in it, also those without a row of their own."),
+        th.Property(
+            "complete",
+            th.BooleanType,
+            description="The whole output was read and no row was rejected: what is not in it is not on the device.",
+        ),
+        th.Property("succeeded", th.BooleanType, description="The verdict of the script; null when it is unknown."),
+    ).to_dict()
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The two streams that go with all script streams."""
+
+    errors: ScriptOutputErrorsStream
+    snapshots: ScriptOutputSnapshotsStream
+
+
+class ScriptOutputStream(CommandResultsStream):
+    """One record per row that a script printed."""
+
+    unit = ("result", "results")
+    TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
+    """Cells fit their columns already; to make sure of it again would be most of the cost of a row."""
+
+    @override
+    def __init__(
+        self,
+        tap: Tap,
+        run: Callable[[], Run],
+        entry: ScriptStream,
+        companions: Companions,
+        properties: dict[str, dict[str, Any]],
+    ) -> None:
+        """A stream of the catalog.
+
+        Args:
+            tap: The tap.
+            run: What all streams share.
+            entry: The entry of `script_streams`.
+            companions: Where errors and snapshots are written.
+            properties: JSON schema of each printed column.
+        """
+        super().__init__(tap, run, schema=stream_schema(entry, properties), name=entry.name)
+        self.primary_keys = entry.key_properties
+        self.entry = replace(entry, properties=properties)
+        self._companions = companions
+        self._matching: dict[str | None, bool] = {}
+
+    @override
+    def apply_catalog(self, catalog: Catalog) -> None:
+        """The columns are pinned by the catalog."""
+        super().apply_catalog(catalog)
+        pinned = catalog.get_stream(self.name)
+        if pinned is not None:
+            self._schema = pinned.schema.to_dict()
+            self.entry = replace(self.entry, properties=printed_properties(self._schema))
+
+    @cached_property
+    def _table(self) -> Table:
+        return Table(self.entry, self.entry.properties or {})
+
+    @override
+    def items_of(self, action: MachineAction) -> Sequence[Item] | None:
+        explicit = bool(self.run.settings.actions)
+        if not explicit and not any(map(self._may_match, action.commands)) and (action.commands or action.is_final):
+            return None
+        items = []
+        for item in super().items_of(action) or ():
+            name = item.command.script_name if item.command else None
+            replaces = (
+                (action.machine_id, (name or "").casefold()) if self._keeps_the_latest and action.machine_id else None
+            )
+            if self._matches(name):
+                items.append(replace(item, replaces=replaces))
+            elif explicit:  # remembered, so that the action is not asked for again
+                items.append(replace(item, moot=True))
+        return items
+
+    @property
+    def _keeps_the_latest(self) -> bool:
+        """Whether the rows of a result replace those of an older one."""
+        return "machine_action_id" not in self.primary_keys
+
+    def _may_match(self, command: Command) -> bool:
+        """Also true for a command that does not tell its script yet."""
+        name = command.script_name
+        return self._matches(name) or (name is None and command.type in {None, "RunScript"})
+
+    def _matches(self, script_name: str | None) -> bool:
+        if script_name not in self._matching:
+            self._matching[script_name] = self.entry.matches(script_name)
+        return self._matching[script_name]
+
+    @override
+    def records(self, item: Item, outcome: Outcome) -> Iterator[tuple[WrittenStream, dict[str, Any]]]:
+        script, command = outcome.script, item.command
+        if script is None or command is None:  # `live_response_results` tells why
+            self.counts[outcome.status] += 1
+            return
+        about = {
+            "machine_action_id": item.action.id,
+            "command_index": command.index,
+            "machine_id": item.action.machine_id,
+            "computer_dns_name": column_text(item.action.raw.get("computerDnsName")),
+            "script_name": script.script_name or command.script_name,
+            "command_end_time": command.end_time,
+            "last_update_date_time_utc": item.action.last_update,
+        }
+        pieces, succeeded = self._parse(outcome, script)
+        rows = _Rows(self._table, self.primary_keys, {**about, "succeeded": succeeded})
+        companions = self._companions
+        for record in rows.read(pieces):
+            if isinstance(record, dict):
+                yield self, record
+            elif companions.errors.selected:
+                yield companions.errors, self._error(about, rows.errors - 1, record)
+        if rows.errors > MAX_ERRORS and companions.errors.selected:
+            more = Reject(f"and {counted(rows.errors - MAX_ERRORS, 'more error', 'more errors')} in this result", "")
+            yield companions.errors, self._error(about, MAX_ERRORS, more)
+        if companions.snapshots.selected:
+            snapshot = {
+                "stream_name": self.name,
+                **about,
+                "row_count": rows.rows,
+                "error_count": rows.errors,
+                "complete": rows.complete,
+                "succeeded": succeeded,
+            }
+            yield companions.snapshots, snapshot
+        self.counts.update(results=1, rows=rows.rows, errors=rows.errors)
+
+    def _parse(self, outcome: Outcome, script: ScriptResult) -> tuple[Iterable[Row | Reject], bool | None]:
+        """The pieces of the output, and the verdict of the script."""
+        text, cut = script.script_output, script.script_output_truncated
+        if outcome.status != "fetched":
+            return [Reject(f"the result could not be read: {outcome.error}", (text or "")[:MAX_TEXT])], None
+        parsed = parse(text, self.entry, cut=cut)
+        return parsed.pieces, parsed.succeeded
+
+    def _error(self, about: Mapping[str, Any], index: int, reject: Reject) -> dict[str, Any]:
+        return {
+            "stream_name": self.name,
+            **about,
+            "error_index": index,
+            "row_index": reject.row_index,
+            "column_name": reject.column,
+            "location": reject.location,
+            "reason": reject.reason,
+            "text": clean_text(reject.text) or None,
+        }
+
+    @override
+    def describe_counts(self) -> str:
+        results = counted(self.counts["results"], "result", "results")
+        line = f"{counted(self.counts['rows'], 'row', 'rows')} from {results}"
+        if self.counts["errors"]:
+            line += f", {counted(self.counts['errors'], 'error', 'errors')} (see {self._companions.errors.name})"
+        others = Counter({kind: n for kind, n in self.counts.items() if kind not in {"results", "rows", "errors"}})
+        return ", ".join([line, *(f"{count:,} {kind}" for kind, count in others.most_common())])
+
+
+class _Rows:
+    """The pieces of one result → records and errors, and how many there were.
+
+    Attributes:
+        complete: The whole output was read and every piece of it has its row.
+    """
+
+    def __init__(self, table: Table, keys: Sequence[str], about: Mapping[str, Any]) -> None:
+        self.rows = self.errors = 0
+        self.complete = True
+        self._table = table
+        self._about = about
+        # A row has its own place in its result; without it in the key, two rows can have the same one.
+        self._keys = () if "row_index" in keys else tuple(keys)
+        self._seen: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._told: set[tuple[str | None, str]] = set()
+        self._missing = [key for key in keys if key in about and about[key] is None]
+
+    def read(self, pieces: Iterable[Row | Reject]) -> Iterator[dict[str, Any] | Reject]:
+        """Yield records, and the errors that have a row of their own."""
+        for piece in pieces:
+            if isinstance(piece, Reject):
+                self.complete = False
+                yield from self._tell([piece])
+                continue
+            cells, errors = self._table.cells(piece)
+            if cells is None or self._missing:
+                self.complete = False
+                if cells is not None:
+                    errors = [
+                        _reject(piece, f"its key column `{self._missing[0]}` is empty: the service does not tell it")
+                    ]
+                yield from self._tell(errors)
+                continue
+            yield from self._tell(errors)
+            record = {**self._about, "row_index": piece.index, **cells}
+            if self._keys and (twin := self._twin(record, cells, piece.index)) is not None:
+                if twin:
+                    yield from self._tell([_reject(piece, twin)])
+                continue
+            self.rows += 1
+            yield record
+
+    def _twin(self, record: Mapping[str, Any], cells: Mapping[str, Any], index: int) -> str | None:
+        """What is wrong with a row whose key an earlier row has: nothing if all its columns are the same."""
+        key, content = tuple(str(record.get(name)) for name in self._keys), hash(repr(cells))
+        earlier, same = self._seen.setdefault(key, (index, content))
+        if earlier == index:
+            return None
+        if content == same:
+            return ""
+        return f"row {earlier} has the same key ({', '.join(self._keys)}): a column is missing in `key_properties`"
+
+    def _tell(self, errors: Iterable[Reject]) -> Iterator[Reject]:
+        for error in errors:
+            if error.once:
+                if (error.column, error.reason) in self._told:
+                    continue
+                self._told.add((error.column, error.reason))
+            self.errors += 1
+            if self.errors <= MAX_ERRORS:
+                yield error
+
+
+def _reject(row: Row, reason: str) -> Reject:
+    return Reject(reason, shown(row.values), row.location, row.index)

@@ -37,25 +37,31 @@ _ABORTED = -2147467260  # 0x80004004, E_ABORT: with the real Cancelled
 
 @dataclass(frozen=True)
 class Campaign:
-    """One script for all devices: its name on Windows and elsewhere, None where it does not run."""
+    """One script of the library for all devices.
 
-    windows: str
-    unix: str | None
+    Attributes:
+        name: What the names of the script begin with.
+        endings: How they end on Windows and elsewhere, None where there is no such script.
+    """
+
+    name: str
     requestor: str
     comment: str
-    args: str | None = None
+    endings: tuple[str | None, str | None] = (".ps1", ".sh")
+    laptops: bool = True
 
     def script(self, device: Device) -> str | None:
-        return self.windows if device.is_windows else self.unix
+        ending = self.endings[0 if device.is_windows else 1]
+        return None if ending is None or (device.is_laptop and not self.laptops) else self.name + ending
 
 
 # Three ways in which the service names who asked: an app's name, an app's id, a user.
-SOFTWARE = Campaign("Get-InstalledSoftware.ps1", "installed-software.sh", "FleetInventory", "Software inventory")
-BITLOCKER = Campaign("Get-BitLockerState.ps1", None, ORCHESTRATOR_ID, "Disk encryption check")
-ADMINS = Campaign("Get-LocalAdministrators.ps1", "local-admins.sh", "lr-automation@contoso.example", "Who is admin?")
-TASKS = Campaign(
-    "Get-ScheduledTasks.ps1", "cron-jobs.sh", "Contoso SecOps Automation", "Persistence hunt", "-Depth 4 -Format json"
-)
+SOFTWARE = Campaign("Get-InstalledSoftware", "FleetInventory", "Software inventory")
+BITLOCKER = Campaign("Get-BitLockerState", ORCHESTRATOR_ID, "Disk encryption check", endings=(".ps1", None))
+ADMINS = Campaign("Get-LocalAdministrators", "lr-automation@contoso.example", "Who is admin?")
+PORTS = Campaign("Get-ListeningPorts", "ExposureReview", "What listens in our networks?", laptops=False)
+TASKS = Campaign("Get-ScheduledTasks", "Contoso SecOps Automation", "Persistence hunt")
+CAMPAIGNS = (SOFTWARE, BITLOCKER, ADMINS, PORTS, TASKS)
 
 
 class Fate(Enum):
@@ -118,8 +124,8 @@ class Stage:
             ended = self._now - self._rng.randint(2 * HOUR, 47 * HOUR)
             created = ended - 3 * DAY - self._rng.randint(2 * MINUTE, 20 * MINUTE)
             self._busy[device.machine_id] = ended
-            script = SOFTWARE.script(device) or SOFTWARE.windows
-            runs.append(Run(device, SOFTWARE, script, created, ended, Fate.TIMED_OUT))
+            if script := SOFTWARE.script(device):
+                runs.append(Run(device, SOFTWARE, script, created, ended, Fate.TIMED_OUT))
         return runs
 
     def roll_out(
@@ -182,7 +188,7 @@ class Stage:
     def finish_open(self, fleet: list[Device], *, after: int, limit: int) -> None:
         """Let open actions end between the two times, all but one in five of those that wait for their device."""
         by_id = {device.machine_id: device for device in fleet}
-        by_requestor = {campaign.requestor: campaign for campaign in (SOFTWARE, BITLOCKER, ADMINS, TASKS)}
+        by_requestor = {campaign.requestor: campaign for campaign in CAMPAIGNS}
         open_actions = [
             action
             for action in self._tenant.actions
@@ -265,8 +271,7 @@ def _command(
         0,
         "RunScript",
         status,
-        {"ScriptName": run.script}
-        | ({"Args": run.campaign.args} if run.campaign.args and run.device.is_windows else {}),
+        {"ScriptName": run.script},
         started=None if started is None else timestamp(started),
         ended=None if ended is None else timestamp(ended),
         errors=[error] if error else (),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from random import Random
+from random import Random
+from typing import Literal
 
 DOMAIN = "corp.contoso.example"
 
@@ -43,6 +41,14 @@ class Device:
     @property
     def is_windows(self) -> bool:
         return self.platform in {"client", "server"}
+
+    @property
+    def is_laptop(self) -> bool:
+        return self.platform == "macos" or "-lt-" in self.name
+
+    def traits(self, subject: str) -> Random:
+        """What stays with the device: a generator that gives the same every day."""
+        return Random(f"{subject} {self.machine_id}")  # noqa: S311 - make-believe, not secrets
 
 
 def make_devices(rng: Random, count: int) -> list[Device]:

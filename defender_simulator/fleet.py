@@ -10,7 +10,7 @@ import random
 import time
 
 from . import side_actions
-from .campaigns import ADMINS, BITLOCKER, HOUR, MINUTE, PAUSE, SOFTWARE, TASKS, Fate, Run, Stage
+from .campaigns import ADMINS, BITLOCKER, HOUR, MINUTE, PAUSE, PORTS, SOFTWARE, TASKS, Fate, Run, Stage
 from .devices import Device, make_devices
 from .dirt import DIRT, add_dirt, dirt_id
 from .shapes import SECOND, command, machine_action, result_body, ticks_of, timestamp
@@ -35,7 +35,7 @@ CLIENT_SECRET = "FAKE~simulator-only.not-a-real-secret_00"  # noqa: S105 - opens
 
 
 def make_tenant(*, devices: int = 40, seed: int = 7, now: float | None = None) -> Tenant:
-    """Make a tenant whose devices ran four campaigns in the 48 hours before `now` (unix seconds; default: the present).
+    """Make a tenant whose devices ran five campaigns in the 48 hours before `now` (unix seconds; default: the present).
 
     From 40 devices on, every kind of `DIRT` is in it.
     """
@@ -49,7 +49,8 @@ def make_tenant(*, devices: int = 40, seed: int = 7, now: float | None = None) -
     plan = [
         (SOFTWARE, end - 46 * HOUR, end - 34 * HOUR),
         (BITLOCKER, end - 33 * HOUR, end - 27 * HOUR - 30 * MINUTE),
-        (ADMINS, end - 19 * HOUR, end - 6 * HOUR),
+        (ADMINS, end - 19 * HOUR, end - 12 * HOUR),
+        (PORTS, end - 11 * HOUR - 30 * MINUTE, end - 5 * HOUR - 30 * MINUTE),
         (TASKS, end - 20 * SECOND - devices * pause, end),
     ]
     gone_since = {device: rng.randrange(len(plan)) for device in rng.sample(fleet, (devices + 3) // 7)}
@@ -72,7 +73,7 @@ def make_tenant(*, devices: int = 40, seed: int = 7, now: float | None = None) -
 
 
 def next_day(tenant: Tenant, *, devices: int = 40, seed: int = 7, now: float | None = None) -> None:
-    """Bring a tenant of `make_tenant` up to `now`: open actions end, and one more campaign runs over the fleet.
+    """Bring a tenant of `make_tenant` up to `now`: open actions end, and three campaigns run over the fleet again.
 
     All of it happens after the tenant's newest update, and final actions stay as they are. `devices` and `seed` are
     those the tenant was made with. A day later still, call it again.
@@ -90,11 +91,16 @@ def next_day(tenant: Tenant, *, devices: int = 40, seed: int = 7, now: float | N
     rng = random.Random(f"day {seed} {len(tenant.actions)}")
     stage = Stage(tenant, rng, end)
     stage.finish_open(fleet, after=start, limit=noon)
-    pause = min(PAUSE, (end - start) // 4 // devices)
+    # Each of the three has the same part of the afternoon. What waits for its device is of the last one.
+    part = (end - noon) // 3
+    pause = min(PAUSE, part // 2 // devices)
     offline = rng.sample(fleet, devices // 20)
-    runs = stage.roll_out(TASKS, fleet, start=noon + 1, pause=pause, limit=end, offline=offline)
-    stage.decide(runs)
-    stage.play(runs)
+    for number, campaign in enumerate((SOFTWARE, ADMINS, TASKS)):
+        begin, limit = noon + 1 + number * part, noon + (number + 1) * part
+        away = offline if campaign is TASKS else []
+        runs = stage.roll_out(campaign, fleet, start=begin, pause=pause, limit=limit, offline=away)
+        stage.decide(runs)
+        stage.play(runs)
 
 
 def _fleet(devices: int, seed: int) -> list[Device]:

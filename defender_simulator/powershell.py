@@ -32,12 +32,18 @@ def to_json(value: Any, column: int = 0) -> str:
         return _block("{}", items, column)
     if isinstance(value, list):
         return _block("[]", [to_json(item, column + 4) for item in value], column)
-    return str(value) if type(value) in {int, float} else _encode(value)
+    return _plain(value)
 
 
-def to_compressed_json(value: dict[str, str]) -> str:
+def to_compressed_json(value: Any) -> str:
     """Print as `ConvertTo-Json -Compress`."""
-    return "{" + ",".join(f'"{key}":{quoted(item)}' for key, item in value.items()) + "}"
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f'"{key}":{to_compressed_json(item)}' for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(to_compressed_json, value)) + "]"
+    return _plain(value)
 
 
 def unrolled(items: list[Any]) -> Any:
@@ -53,6 +59,11 @@ def quoted(text: str) -> str:
     for character in "'<>&":
         literal = literal.replace(character, f"\\u{ord(character):04x}")
     return literal
+
+
+def _plain(value: float | None) -> str:
+    """Print a number, a truth value or null. A number without decimals is printed without a point."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else _encode(value)
 
 
 def _block(brackets: str, items: list[str], column: int) -> str:

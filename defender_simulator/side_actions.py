@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from .devices import Device
 
 _ANALYST = "s.patel@contoso.example"
-_SCRIPT = "Collect-Triage.ps1"
+#: The company's own scripts. Two of three sessions run the first one.
+_SCRIPTS = ("Collect-Triage.ps1", "Collect-Triage.ps1", "Get-LogonSessions.ps1")
 _FILE = "C:\\Windows\\System32\\winevt\\Logs\\Security.evtx"
 
 #: Type, scope, and who asked from where.
@@ -38,10 +39,11 @@ _OTHER_ACTIONS = (
 def add_sessions(tenant: Tenant, free: list[Device], rng: Random, *, start: int, end: int) -> None:
     """Let an analyst put a tool on a few devices, run a script with it, and get a file. In one the script fails."""
     for number, device in enumerate(rng.sample(free, min(len(free), 3 + len(free) // 40))):
-        _add_session(tenant, device, rng.randint(start, end), rng, fails=number == 1)
+        script = _SCRIPTS[number % len(_SCRIPTS)]
+        _add_session(tenant, device, script, rng.randint(start, end), rng, fails=number == 1)
 
 
-def _add_session(tenant: Tenant, device: Device, created: int, rng: Random, *, fails: bool) -> None:
+def _add_session(tenant: Tenant, device: Device, script: str, created: int, rng: Random, *, fails: bool) -> None:
     # Put, script and get one after another; the agent's clock counts milliseconds.
     moments = []
     at = created
@@ -51,23 +53,23 @@ def _add_session(tenant: Tenant, device: Device, created: int, rng: Random, *, f
     put_started, put_ended, started, ended, got, updated = map(timestamp, moments)
     action_id = _new_id(rng)
     if fails:
-        exit_code, output, errors = scripts.failure_of(_SCRIPT, device, rng)
+        exit_code, output, errors = scripts.failure_of(script, device, rng)
         # How the service marks a command that an earlier failure cut off is not documented: assumed as never begun.
         get_file = command(2, "GetFile", "Created", {"Path": _FILE})
     else:
-        exit_code, output, errors = 0, scripts.output_of(_SCRIPT, device, moments[3], rng), ""
+        exit_code, output, errors = 0, scripts.output_of(script, device, moments[3], rng), ""
         # Real GetFile commands have no start, even when they are completed.
         get_file = command(2, "GetFile", "Completed", {"Path": _FILE}, ended=got)
         tenant.results[action_id, 2] = _file_result(_FILE.rpartition("\\")[2], rng)
-    tenant.results[action_id, 1] = Result(result_body(_SCRIPT, exit_code, output, errors))
+    tenant.results[action_id, 1] = Result(result_body(script, exit_code, output, errors))
     run_script = command(
         1,
         "RunScript",
         "Failed" if fails else "Completed",
-        {"ScriptName": _SCRIPT, "Args": "-Case IR-017"},
+        {"ScriptName": script, "Args": "-Case IR-017"},
         started=started,
         ended=ended,
-        errors=[f"Script {_SCRIPT} ended with exit code {exit_code}."] if fails else (),
+        errors=[f"Script {script} ended with exit code {exit_code}."] if fails else (),
     )
     put_file = command(0, "PutFile", "Completed", {"FileName": "triage.exe"}, started=put_started, ended=put_ended)
     tenant.actions.append(

@@ -98,9 +98,10 @@ _LINUX_SOURCES = """
     grub2 gzip iproute2 iptables isc-dhcp jq kmod krb5 less libcap2 libgcrypt20 libseccomp libssh libxml2 linux-base
     lvm2 mawk mdatp multipath-tools ncurses netplan.io nftables nginx openldap openssh openssl pam pcre2 perl php8.1
     plymouth polkit postgresql-14 procps python3.10 python3-stdlib-extensions readline rsync rsyslog runc samba sed
-    shadow snapd sqlite3 strace sudo systemd sysstat tar tcpdump tmux tzdata ubuntu-advantage ufw unattended-
-    upgrades util-linux vim wget xz-utils zlib zstd
+    shadow snapd sqlite3 strace sudo systemd sysstat tar tcpdump tmux tzdata ubuntu-advantage ufw
+    unattended-upgrades util-linux vim wget xz-utils zlib zstd
 """
+_UBUNTU = "Ubuntu Developers <ubuntu-devel-discuss@lists.ubuntu.com>"
 _LINUX_PARTS = ("", "-common", "-data", "-dev", "-doc", "-utils", "-bin", "-dbg")
 
 #: Apps by publisher.
@@ -170,11 +171,12 @@ def _windows_families() -> list[Package]:
     ]
 
 
-def older(package: Package) -> list[Package]:
-    """The versions on devices that were not updated lately, if the version ends in a number that can be lower."""
+def release(package: Package, number: int) -> Package:
+    """A later version, `number` releases on. A program that has its version in its name stays as it is."""
     head, dot, last = package.version.rpartition(".")
-    numbers = [int(last) - step for step in (1, 3)] if dot and last.isdigit() else []
-    return [package._replace(version=f"{head}.{number}") for number in numbers if number >= 0]
+    if package.version in package.name or not dot or not last.isdigit():
+        return package
+    return package._replace(version=f"{head}.{int(last) + number:0{len(last)}d}")
 
 
 def windows_base() -> list[Package]:
@@ -188,7 +190,7 @@ def windows_other() -> list[Package]:
 def linux() -> list[Package]:
     names = (source + part for source, part in product(_LINUX_SOURCES.split(), _LINUX_PARTS))
     return [
-        Package(name, f"{n % 9}.{n % 23}.{n % 7}-{n % 5}ubuntu0.22.04.{n % 11}", "Ubuntu Developers")
+        Package(name, f"{n % 9}.{n % 23}.{n % 7}-{n % 5}ubuntu0.22.04.{n % 11}", _UBUNTU)
         for n, name in enumerate(names)
     ]
 

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 TAP, LOADER = "tap-defender-lr", "target-jsonl"
-DEVICES = 24
+DEVICES = 14
 """So many that the results of the first two days fit into the 100 calls a minute of the service: nothing waits."""
 DAYS = 7
 DAY_SECONDS = 24 * 3600

@@ -127,6 +127,11 @@ def test_result_body_is_ascii_json() -> None:
     )
 
 
+def test_powershell_prints_json_on_one_line() -> None:
+    printed = powershell.to_compressed_json({"a": [{"b": 1.0, "c": "x'y<&>"}], "d": [], "e": None, "f": True, "g": 2.5})
+    assert printed == '{"a":[{"b":1,"c":"x\\u0027y\\u003c\\u0026\\u003e"}],"d":[],"e":null,"f":true,"g":2.5}'
+
+
 def test_powershell_prints_json_in_its_own_layout() -> None:
     printed = powershell.to_json({"a": [{"b": 1, "c": "x'y"}], "d": []})
     assert printed.split("\r\n") == [
@@ -269,13 +274,16 @@ def test_campaigns_run_their_script_of_the_platform(tenant: Tenant) -> None:
     scripts = Counter(script_of(each) for _, each in commands(tenant) if each["command"]["type"] == "RunScript")
     assert set(scripts) == {
         "Get-InstalledSoftware.ps1",
+        "Get-InstalledSoftware.sh",
         "Get-BitLockerState.ps1",
         "Get-LocalAdministrators.ps1",
+        "Get-LocalAdministrators.sh",
+        "Get-ListeningPorts.ps1",
+        "Get-ListeningPorts.sh",
         "Get-ScheduledTasks.ps1",
-        "installed-software.sh",
-        "local-admins.sh",
-        "cron-jobs.sh",
+        "Get-ScheduledTasks.sh",
         "Collect-Triage.ps1",
+        "Get-LogonSessions.ps1",
     }
     windows = sum(count for name, count in scripts.items() if name.endswith(".ps1"))
     assert windows / scripts.total() > 0.7
@@ -284,28 +292,49 @@ def test_campaigns_run_their_script_of_the_platform(tenant: Tenant) -> None:
     assert any(re.fullmatch("[0-9a-f-]{36}", name) for name in requestors)
 
 
-def test_clean_results_are_documents_with_what_the_script_is_for(tenant: Tenant) -> None:
-    names = {"Get-InstalledSoftware.ps1": "software", "installed-software.sh": "software", "cron-jobs.sh": "jobs"}
-    names |= {"Get-BitLockerState.ps1": "volumes", "Get-ScheduledTasks.ps1": "tasks", "local-admins.sh": "members"}
+def printed(tenant: Tenant) -> Iterator[tuple[Action, str, str]]:
+    """What the scripts of the library printed where all is clean: the action, the script and its output."""
     dirty = {dirt_id(name) for name in DIRT}
-    seen = Counter[str]()
     for action, each in commands(tenant):
-        if action["status"] != "Succeeded" or action["id"] in dirty or len(action["commands"]) > 1:
-            continue
-        document = json.loads(tenant.results[action["id"], 0].body)
-        output = document["script_output"]
-        assert list(document) == ["script_name", "exit_code", "script_output", "script_errors"]
-        assert document["script_name"] == script_of(each)
-        if document["script_name"].endswith(".ps1"):
-            line, _, output = output.partition("\r\n")
+        if action["status"] == "Succeeded" and action["id"] not in dirty and len(action["commands"]) == 1:
+            document = json.loads(tenant.results[action["id"], 0].body)
+            assert list(document) == ["script_name", "exit_code", "script_output", "script_errors"]
+            assert document["script_name"] == script_of(each)
+            yield action, document["script_name"], document["script_output"]
+
+
+def rows_of(output: str) -> list[dict[str, Any]]:
+    document = json.loads(next(line for line in output.splitlines() if line.startswith("{")))
+    return list(document.values())[2]  # type: ignore[no-any-return]
+
+
+def test_clean_results_are_documents_with_what_the_script_is_for(tenant: Tenant) -> None:
+    names = {"Get-InstalledSoftware": "software", "Get-ScheduledTasks": "tasks", "Get-BitLockerState": "volumes"}
+    names |= {"Get-LocalAdministrators": "administrators", "Get-ListeningPorts": "ports"}
+    seen = Counter[str]()
+    warned = Counter[bool]()
+    failed = Counter[bool]()
+    for _, script, output in printed(tenant):
+        lines = output.rstrip("\0").split("\r\n" if script.endswith(".ps1") else "\n")
+        if script.endswith(".ps1"):
+            line = lines.pop(0)
             assert re.fullmatch(
                 r"Transcript started, output file is C:\\.*PSScript_Transcript_\{[0-9A-F-]{36}\}\.txt", line
             )
-        rows = json.loads(output.rstrip("\0"))
-        seen[document["script_name"]] += 1
-        if document["script_name"] in names:
-            assert rows[names[document["script_name"]]] or document["script_name"] == "cron-jobs.sh"
-    assert len(seen) == 7
+            if len(lines) == 3:
+                assert lines.pop(0).startswith("WARNING: ")
+                warned[True] += 1
+        text, rest = lines
+        assert rest == ""
+        document = json.loads(text)
+        assert list(document) == ["succeeded", "errors", names[script.partition(".")[0]]]
+        assert document["succeeded"] == (not document["errors"])
+        assert rows_of(output) or not document["succeeded"] or script == "Get-ScheduledTasks.sh"
+        failed[document["succeeded"]] += 1
+        seen[script] += 1
+    assert len(seen) == 9
+    assert 3 <= warned[True] < seen.total() / 5
+    assert 1 <= failed[False] < seen.total() / 5
 
 
 def test_results_come_in_all_sizes_and_with_trailing_nuls(tenant: Tenant) -> None:
@@ -444,13 +473,43 @@ def test_open_actions_move_on_but_not_all(tenant: Tenant, later: Tenant) -> None
     assert healed["commands"][0]["endTime"]
 
 
-def test_one_more_campaign_has_run(tenant: Tenant, later: Tenant) -> None:
+def test_three_campaigns_have_run_again(tenant: Tenant, later: Tenant) -> None:
     new = later.actions[len(tenant.actions) :]
     newest = max(map(updated, tenant.actions))
-    assert len(new) > 30
-    assert {script_of(action["commands"][0]) for action in new} == {"Get-ScheduledTasks.ps1", "cron-jobs.sh"}
+    assert len(new) > 90
+    assert {script_of(action["commands"][0]).partition(".")[0] for action in new} == {
+        "Get-InstalledSoftware",
+        "Get-LocalAdministrators",
+        "Get-ScheduledTasks",
+    }
     assert all(ticks_of(action["creationDateTimeUtc"]) > newest for action in new)
     assert OPEN & {action["status"] for action in new}
+
+
+@pytest.mark.parametrize(
+    ("script", "key"), [("Get-InstalledSoftware", "name"), ("Get-LocalAdministrators", "account_id")]
+)
+def test_some_rows_have_gone_some_have_come_and_most_have_stayed(later: Tenant, script: str, key: str) -> None:
+    by_device: dict[str, list[list[dict[str, Any]]]] = {}
+    for action, name, output in printed(later):
+        if name.startswith(script):
+            by_device.setdefault(action["machineId"], []).append(rows_of(output))
+    twice = [[{row[key] for row in rows} for rows in results] for results in by_device.values() if len(results) == 2]
+    gone = sum(len(before - after) for before, after in twice)
+    came = sum(len(after - before) for before, after in twice)
+    assert len(twice) > 20
+    assert min(gone, came) >= 5
+    assert max(gone, came) < sum(len(before) for before, _ in twice) / 4
+
+
+def test_some_software_was_updated(later: Tenant) -> None:
+    versions: dict[tuple[str, str], list[str]] = {}
+    for action, name, output in printed(later):
+        if name.startswith("Get-InstalledSoftware"):
+            for row in rows_of(output):
+                versions.setdefault((action["machineId"], row["name"]), []).append(row["version"])
+    twice = [both for both in versions.values() if len(both) == 2]
+    assert 20 < sum(before != after for before, after in twice) < len(twice) / 4
 
 
 def test_a_device_that_stays_away_times_out(later: Tenant) -> None:

@@ -206,7 +206,7 @@ class ScriptOutputStream(CommandResultsStream):
             "command_index": command.index,
             "machine_id": item.action.machine_id,
             "computer_dns_name": column_text(item.action.raw.get("computerDnsName")),
-            "script_name": script.script_name or command.script_name,
+            "script_name": command.script_name or script.script_name,
             "command_end_time": command.end_time,
             "last_update_date_time_utc": item.action.last_update,
         }

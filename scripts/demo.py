@@ -31,7 +31,7 @@ from rich.text import Text
 
 from defender_simulator import Simulator
 from defender_simulator.fleet import make_tenant, next_day
-from scripts import demo_tables
+from scripts import demo_tables, script_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 TAP, LOADER = "tap-defender-lr", "target-jsonl"
-DEVICES = 14
+SCRIPT = "installed-software"
+"""The one of `docs/scripts` whose output becomes a table."""
+DEVICES = 24
 """So many that the results of the first two days fit into the 100 calls a minute of the service: nothing waits."""
 DAYS = 7
 DAY_SECONDS = 24 * 3600
@@ -171,6 +173,7 @@ class Demo:
         ):
             (plugin,) = project["plugins"][kind]
             plugin["pip_url"] = shlex.join([*source, "-c", (ROOT / "requirements" / constraints).as_posix()])
+        project["plugins"]["extractors"][0]["config"] = {"script_streams": [script_library.entry(SCRIPT)]}
         return "# Made by the demo from the meltano.yml of the checkout.\n" + yaml.safe_dump(project, sort_keys=False)
 
     def _environment(self, settings: Mapping[str, Any] | None = None) -> dict[str, str]:
@@ -200,6 +203,8 @@ class Demo:
         if new:
             self.console.print(demo_tables.newest(self.output, new))
             self.console.print()
+        self.console.print(demo_tables.software(self.output))
+        self.console.print()
         lists, links = calls.get("list", 0), calls.get("link", 0)
         self.console.print(
             f"[bold]New in this run: {_count(len(new), 'result')}[/bold], in {seconds:.0f} s, "

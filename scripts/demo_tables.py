@@ -10,6 +10,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from scripts import script_library
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,6 +45,33 @@ _FILES = {
         },
     ),
 }
+
+_FILES["installed_software"] = (
+    "machine_id, name, version, source",
+    {
+        "machine_action_id": "VARCHAR",
+        "command_index": "INTEGER",
+        "machine_id": "VARCHAR",
+        "computer_dns_name": "VARCHAR",
+        "script_name": "VARCHAR",
+        "last_update_date_time_utc": "VARCHAR",
+        "name": "VARCHAR",
+        "version": "VARCHAR",
+        "source": "VARCHAR",
+    },
+)
+_FILES["script_output_snapshots"] = (
+    "stream_name, machine_action_id, command_index",
+    {
+        "stream_name": "VARCHAR",
+        "machine_action_id": "VARCHAR",
+        "command_index": "INTEGER",
+        "machine_id": "VARCHAR",
+        "script_name": "VARCHAR",
+        "last_update_date_time_utc": "VARCHAR",
+        "complete": "BOOLEAN",
+    },
+)
 
 # A result belongs to its script, or to the kind of command where no script is involved.
 _SCRIPTS = """
@@ -126,6 +155,36 @@ def newest(output: Path, new: set[Key]) -> Table:
         for device, script, exit_code, text in connection.execute(_NEWEST).fetchall():
             style = "" if exit_code == 0 else "red"
             table.add_row(Text(device.partition(".")[0]), Text(script), Text(str(exit_code), style), _one_line(text))
+    return table
+
+
+_VERSIONS = """
+WITH counted AS (
+  SELECT name, version, count(DISTINCT machine_id) AS devices, min(computer_dns_name) AS one_of_them
+  FROM current_installed_software GROUP BY ALL
+)
+SELECT name, version, devices, one_of_them
+FROM counted
+-- Programs of which several versions are in use: the ones that somebody asks about.
+WHERE name IN (SELECT name FROM counted GROUP BY name HAVING count(*) > 1 ORDER BY sum(devices) DESC, name LIMIT 3)
+ORDER BY name, devices DESC, version
+LIMIT 9
+"""
+
+
+def software(output: Path) -> Table:
+    """Which versions are in use: rows that a script printed, without those that the devices print no more."""
+    with _connect(output) as connection:
+        connection.execute(script_library.view("installed-software"))
+        (rows,) = connection.execute("SELECT count(*) FROM current_installed_software").fetchone()
+        (gone,) = connection.execute(f"SELECT count(*) - {rows} FROM installed_software").fetchone()
+        table = _table("The table installed_software: programs of which several versions are in use")
+        table.caption = f"{rows:,} rows are current; {gone:,} have gone: removed, or updated to another version."
+        table.caption_justify = "left"
+        for name in ("program", "version", "devices", "one of them"):
+            table.add_column(name, justify="right" if name == "devices" else "left", no_wrap=True)
+        for name, version, devices, device in connection.execute(_VERSIONS).fetchall():
+            table.add_row(_one_line(name), _one_line(version), str(devices), Text(device.partition(".")[0]))
     return table
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-LIBRARY = Path(__file__).resolve().parent.parent / "docs" / "scripts"
+from scripts.script_library import LIBRARY, blocks
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Page:
 
     def blocks(self, language: str) -> list[str]:
         """The blocks of code in a language, in their order."""
-        return re.findall(rf"^```{language}\n(.*?)^```$", self.text, re.MULTILINE | re.DOTALL)
+        return blocks(self.folder.name, language)
 
     @cached_property
     def entry(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -65,6 +66,11 @@ def test_two_days_and_a_reset(tmp_path: Path) -> None:
     assert "for 1 list call and" in second
     rows = (directory / "output" / "live_response_results.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(rows) == len(day_2), "no result came twice"
+
+    assert "0 have gone" in first
+    (gone,) = re.findall(r"([\d,]+) have gone: removed, or updated", second)
+    assert gone != "0"
+    assert "The table installed_software" in second
 
     anew = play(directory, "--reset")
     assert "Meltano installed" not in anew

@@ -9,18 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tap_defender_lr import settings
+from tap_defender_lr import script_streams, settings
 from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
 from tap_defender_lr.streams.machine_actions import MachineActionsStream
+from tap_defender_lr.streams.script_outputs import ScriptOutputErrorsStream, ScriptOutputSnapshotsStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+EVERY_ROW = {"properties": {**script_streams.PROVENANCE, **script_streams.ADDED}}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -64,6 +67,24 @@ def settings_table() -> str:
                 schema["description"],
             ]
             for name, schema in definitions().items()
+        ],
+    )
+
+
+def entry_table() -> str:
+    """What an entry of `script_streams` takes."""
+    schema = definitions()["script_streams"]["items"]
+    return _table(
+        ["In an entry", "Type", "Default", "Required", "Description"],
+        [
+            [
+                f"`{name}`",
+                type_name(part),
+                f"`{part['default']}`".lower() if "default" in part else "",
+                "yes" if name in schema["required"] else "",
+                part["description"],
+            ]
+            for name, part in schema["properties"].items()
         ],
     )
 
@@ -129,18 +150,34 @@ def _plugin(text: str) -> str:
     return textwrap.indent(text, "    ")
 
 
+def _columns(*streams: Any) -> dict[str, Callable[[], str]]:
+    """The regions with the columns of these streams."""
+    return {
+        f"columns {stream.name}": partial(lambda stream: f"\n{_columns_of(stream)}\n", stream) for stream in streams
+    }
+
+
+def _columns_of(stream: Any) -> str:
+    return columns_table(stream.schema, stream.primary_keys)
+
+
 #: File → how its comments look, and what belongs into each of its regions.
 REGIONS: dict[str, tuple[Callable[[str], str], dict[str, Callable[[], str]]]] = {
     "README.md": (
         _html,
         {
             "settings": lambda: f"\n{settings_table()}\n",
-            **{
-                f"columns {stream.name}": lambda stream=stream: (  # type: ignore[misc]
-                    f"\n{columns_table(stream.schema, stream.primary_keys)}\n"
-                )
-                for stream in (LiveResponseResultsStream, MachineActionsStream)
-            },
+            **_columns(LiveResponseResultsStream, MachineActionsStream),
+        },
+    ),
+    "docs/script-streams.md": (
+        _html,
+        {
+            "script_streams": lambda: f"\n{entry_table()}\n",
+            "columns of every row": lambda: (
+                f"\n{columns_table(EVERY_ROW, script_streams.DEFAULT_KEY)}\n"
+            ),
+            **_columns(ScriptOutputSnapshotsStream, ScriptOutputErrorsStream),
         },
     ),
     "meltano.yml": (lambda text: _plugin(_yaml(text)), {"settings": lambda: _plugin(meltano_settings())}),

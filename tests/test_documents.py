@@ -12,6 +12,7 @@ import yaml
 from scripts import generate
 from tap_defender_lr import settings
 from tap_defender_lr.tap import TapDefenderLr
+from tap_defender_lr.validation import script_stream_problems
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,7 @@ def documents(tmp_path: Path) -> Path:
     """A directory with the documents as they look before anything was generated."""
     for file, (comment, regions) in generate.REGIONS.items():
         lines = [line for name in regions for line in (comment(f"BEGIN {name}"), comment(f"END {name}"), "by hand")]
+        (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_text("\n".join(["first", *lines, ""]), encoding="utf-8")
     return tmp_path
 
@@ -127,3 +129,9 @@ def test_the_loader_is_pinned_as_meltano_installs_it() -> None:
     project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
     (loader,) = project["plugins"]["loaders"]
     assert (ROOT / "requirements" / "target-jsonl.in").read_text(encoding="utf-8").strip() == loader["pip_url"]
+
+
+def test_the_page_about_script_streams_holds_an_entry_that_works() -> None:
+    page = (ROOT / "docs" / "script-streams.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert list(script_stream_problems({"script_streams": json.loads(block)}, settings.JSON_SCHEMA)) == []

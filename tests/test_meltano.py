@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 TAP, LOADER = "tap-defender-lr", "target-jsonl"
+STREAMS = [
+    *("installed_software", "live_response_results", "machine_actions"),
+    *("script_output_errors", "script_output_snapshots"),
+]
 STATE_ID = f"prod:{TAP}-to-{LOADER}"
 pytestmark = pytest.mark.slow
 
@@ -63,7 +67,8 @@ def test_defaults_reach_the_tap(project: Project) -> None:
     (plugin,) = yaml.safe_load((project.directory / "meltano.yml").read_text(encoding="utf-8"))["plugins"]["extractors"]
     defaults = {entry["name"]: entry["value"] for entry in plugin["settings"] if "value" in entry}
     printed = json.loads(project.meltano("--environment=dev", "config", "print", TAP))
-    assert printed == {**defaults, "quota_store": str(project.directory / "quota.sqlite")}
+    streams = plugin["config"]["script_streams"]
+    assert printed == {**defaults, "quota_store": str(project.directory / "quota.sqlite"), "script_streams": streams}
     printed = json.loads(project.meltano("--environment=prod", "config", "print", TAP))
     assert printed["max_run_minutes"] == 12
 
@@ -80,7 +85,7 @@ def test_a_typed_setting_from_the_environment(project: Project) -> None:
 
 def test_discovery_needs_no_sign_in(project: Project) -> None:
     catalog = json.loads(project.meltano("invoke", TAP, "--discover"))
-    assert [stream["tap_stream_id"] for stream in catalog["streams"]] == ["live_response_results", "machine_actions"]
+    assert [stream["tap_stream_id"] for stream in catalog["streams"]] == STREAMS
 
 
 def test_the_job_runs_and_a_second_run_finds_nothing_new(project: Project) -> None:
@@ -96,17 +101,40 @@ def test_the_job_runs_and_a_second_run_finds_nothing_new(project: Project) -> No
         assert {"fetched"} < {row["result_status"] for row in results}
         state = json.loads(project.meltano("state", "get", STATE_ID))["singer_state"]["bookmarks"]
         newest = max(row["last_update_date_time_utc"] for row in actions)
-        assert {name: bookmark["replication_key_value"] for name, bookmark in state.items()} == {
+        assert {name: bookmark.get("replication_key_value") for name, bookmark in state.items()} == {
+            "installed_software": newest,
             "live_response_results": newest,
             "machine_actions": newest,
+            "script_output_errors": None,
+            "script_output_snapshots": None,
         }
+        software = project.rows("installed_software")
+        assert {row["machine_action_id"] for row in software} < {row["machine_action_id"] for row in results}
 
         simulator.clear_log()
         project.meltano(*run, env=env)
         assert [call.endpoint for call in simulator.log if call.client_id] == ["list"]
     assert project.rows("machine_actions") == actions
     assert project.rows("live_response_results") == results
+    assert project.rows("installed_software") == software
     assert json.loads(project.meltano("state", "get", STATE_ID))["singer_state"]["bookmarks"] == state
+
+
+def test_script_streams_are_selected_like_others(project: Project) -> None:
+    left_out = ("live_response_results", "script_output_errors")
+    for stream in left_out:
+        project.meltano("select", "--exclude", TAP, stream, "*")
+    try:
+        catalog = json.loads(project.meltano("invoke", "--dump", "catalog", TAP))
+    finally:
+        for stream in left_out:
+            project.meltano("select", "--rm", "--exclude", TAP, stream, "*")
+    assert {
+        stream["tap_stream_id"]: entry["metadata"]["selected"]
+        for stream in catalog["streams"]
+        for entry in stream["metadata"]
+        if entry["breadcrumb"] == []
+    } == {stream: stream not in left_out for stream in STREAMS}
 
 
 def test_the_schedule_starts_the_job(project: Project) -> None:

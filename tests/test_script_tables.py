@@ -6,6 +6,7 @@ Every statement of `docs/scripts` runs on both, and gives the same on both.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -191,6 +192,13 @@ def test_every_question_is_answered_the_same_by_both(postgres: Any, appended: An
     for question, sql in page.questions.items():
         answers = [[tuple(map(told, row)) for row in c.execute(sql).fetchall()] for c in (postgres, appended)]
         assert sorted(answers[0]) == sorted(answers[1]), question
+
+
+def test_the_question_about_errors_runs(postgres: Any, appended: Any) -> None:
+    page = (ROOT / "docs" / "script-streams.md").read_text(encoding="utf-8")
+    (sql,) = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    for connection in (postgres, appended):
+        assert connection.execute(sql).fetchall()
 
 
 def told(value: Any) -> str:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import jsonschema
 import pytest
@@ -34,7 +34,13 @@ if TYPE_CHECKING:
 
 on_unix_only = pytest.mark.skipif(sys.platform == "win32", reason="resource limits and /dev/full are of Unix")
 UNLIMITED: dict[str, Any] = {"calls_per_minute": 100_000, "calls_per_hour": 100_000}
-STREAMS = {"live_response_results": ("machine_action_id", "command_index"), "machine_actions": ("id",)}
+STREAMS = {
+    "live_response_results": ("machine_action_id", "command_index"),
+    "machine_actions": ("id",),
+    "printed": ("machine_action_id", "command_index", "row_index"),
+    "script_output_errors": ("stream_name", "machine_action_id", "command_index", "error_index"),
+    "script_output_snapshots": ("stream_name", "machine_action_id", "command_index"),
+}
 
 
 def strict(line: bytes) -> dict[str, Any]:
@@ -112,10 +118,17 @@ class TestKill:
     MOST_PAID_AGAIN = 8 + 25
     POINTS = ("link", "bytes", "discovery", "records", "blob", "list", "bytes", "token")
 
+    SCRIPT_STREAM: ClassVar[dict[str, Any]] = {
+        "name": "printed",
+        "script_name": "Get-State.ps1",
+        "schema": {"properties": {"state": {"type": "string"}}},
+        "records_start": "DATA",
+    }
+
     @pytest.fixture
     def cli(self, world: World, make_cli: Callable[..., Cli], tmp_path: Path) -> Iterator[Cli]:
         with Simulator(world.tenant, **UNLIMITED) as simulator:
-            cli = make_cli(simulator, **UNLIMITED)
+            cli = make_cli(simulator, script_streams=[self.SCRIPT_STREAM], **UNLIMITED)
             (tmp_path / "spool").mkdir()
             cli.environment["TMPDIR"] = str(tmp_path / "spool")
             yield cli
@@ -151,6 +164,8 @@ class TestKill:
             assert record["result_status"] == "fetched"
             body = json.loads(world.tenant.results[action_id(number), 0].body)
             assert record["script_output"] == body["script_output"]
+        # Each result was read into the script stream, too, at the price of the same call.
+        assert {key for _, key, _ in loader.rows["script_output_snapshots"]} == {action_id(n) for n in numbers}
         assert list((cli.folder / "spool").iterdir()) == []
 
     def add_batch(self, world: World, rng: random.Random) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from functools import lru_cache
@@ -12,7 +13,7 @@ import jsonschema
 from tap_defender_lr import json_documents, timestamps
 from tap_defender_lr.parsing import unwrapped
 from tap_defender_lr.pieces import Reject, Row, shown, to_json
-from tap_defender_lr.script_streams import RESERVED, ScriptStream, kind_of
+from tap_defender_lr.script_streams import MAX_NAME, RESERVED, ScriptStream, kind_of
 from tap_defender_lr.text import INT64, MAX_DEPTH, TOO_DEEP, clean_text
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _MAX_CACHED_NAMES = 10_000
 _MAX_STAMP = 64
 
 _DATE = re.compile(r"/Date\((-?\d{1,17})(?:[+-]\d{4})?\)/", re.ASCII)
+_DATE_NAMES = frozenset({"value", "DisplayHint", "DateTime"})
 _DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
 _COMMA_NUMBER = re.compile(r"([+-]?)(\d{1,3}(?:[. '\u2019\u00a0\u202f]\d{3})+|\d+)(?:,(\d+))?", re.ASCII)
@@ -57,8 +59,9 @@ class Table:
 
     def __init__(self, stream: ScriptStream, properties: Mapping[str, dict[str, Any]]) -> None:
         self._keys = stream.printed_keys
+        properties = {**{key: {"type": "string"} for key in self._keys}, **properties}  # as `stream_schema` has them
         self._short = MAX_KEY_BYTES // 4 // max(len(self._keys), 1)
-        self._blank: dict[str, Any] = dict.fromkeys([*properties, *self._keys, "extra"])
+        self._blank: dict[str, Any] = dict.fromkeys([*properties, "extra"])
         self._columns = {
             name: (name, _converter(column, decimal_comma=stream.decimal_comma), _described(column))
             for name, column in properties.items()
@@ -80,11 +83,11 @@ class Table:
             column = find(printed)
             kind = type(value)
             if column is None:
-                if value is not None and value != "":
+                if not _is_blank(value):
                     others.append((printed, value))
             elif kind is str:
                 if column[1] is _text and value[:1] not in _SPECIAL:
-                    cells[printed] = value if value.isascii() and "\x00" not in value else clean_text(value)
+                    cells[printed] = value if value.isascii() and "\x00" not in value else clean_text(value) or None
                 elif column[1] is _moment and len(value) <= _MAX_STAMP and (stamp := _stamp(value)):
                     cells[printed] = stamp
                 else:
@@ -117,7 +120,8 @@ class Table:
             cells[name] = clean_text(value) if convert is _text else None
             return
         try:
-            cells[name] = convert(value)
+            cell = convert(value)
+            cells[name] = None if cell == "" else cell  # it was a text of nothing but NUL
         except _UnfitError:
             errors.append(Reject(f"is not {described}", shown(value), row.location, row.index, name))
 
@@ -127,7 +131,7 @@ class Table:
         taken: set[str] = set()
         for printed, value in others:
             name = self._resolve(printed)
-            if name is None or name in taken or row.values.get(name) is not None:
+            if name is None or name in taken or not _is_blank(row.values.get(name)):
                 extra[clean_text(printed)] = free(value)
             else:
                 taken.add(name)
@@ -136,6 +140,8 @@ class Table:
 
     def _resolve(self, printed: str) -> str | None:
         """The column of a printed name, None for a name that no column has."""
+        if len(printed) > MAX_NAME:  # no column has such a name, and a device may print any number of them
+            return None
         if printed not in self._resolved:
             if len(self._resolved) >= _MAX_CACHED_NAMES:
                 self._resolved.clear()
@@ -150,6 +156,10 @@ class Table:
                 return f"its key column `{key}` is empty"
             size += len(value.encode()) if isinstance(value, str) else 0
         return f"its key is longer than {MAX_KEY_BYTES:,} bytes" if size > MAX_KEY_BYTES else None
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or value == ""
 
 
 def column_name(printed: str) -> str:
@@ -180,9 +190,16 @@ def free(value: Any, _depth: int = 0) -> Any:
 
 
 def _date(value: Any) -> str | None:
-    """The time in `/Date(1700000000000)/`, as Windows PowerShell prints it, also as an object with more about it."""
+    """The time in `/Date(1700000000000)/`, as Windows PowerShell prints it.
+
+    Either PowerShell prints some as an object with more about it.
+    """
     if type(value) is dict:
-        value = value.get("value") if "DateTime" in value else None
+        if "DateTime" not in value or not value.keys() <= _DATE_NAMES:
+            return None
+        value = value.get("value")
+        if type(value) is str and not value.startswith("/Date("):
+            return timestamps.normalize(value)
     if type(value) is not str or not value.startswith("/Date("):
         return None
     found = _DATE.fullmatch(value)
@@ -202,7 +219,7 @@ def _text(value: Any) -> str:
     if kind is dict or kind is list:
         plain = free(value)
         return plain if isinstance(plain, str) else to_json(plain)
-    return str(value)
+    return format(value, "f") if kind is Decimal and _is_moderate(value) else str(value)
 
 
 def _integer(value: Any) -> int:
@@ -246,8 +263,9 @@ def _comma_integer(value: Any) -> int:
 def _boolean(value: Any) -> bool:
     if type(value) is bool:
         return value
-    truth = {"true": True, "1": True, "false": False, "0": False}.get(str(value).strip().casefold())
-    if truth is None or type(value) in {dict, list}:
+    words = str(value) if isinstance(value, (str, int, Decimal)) else ""
+    truth = {"true": True, "1": True, "false": False, "0": False}.get(words.strip().casefold())
+    if truth is None:
         raise _UnfitError
     return truth
 
@@ -273,18 +291,20 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _array(value: Any) -> list[Any]:
-    """A list; a text with a list in it; `a; b`; one value, since PowerShell takes lists of one apart."""
+    """A list; a text with JSON in it; `a; b`; one value, since PowerShell takes lists of one apart."""
     if type(value) is str:
-        document = _document(value) if value.lstrip().startswith("[") else None
-        if isinstance(document, list):
-            return [free(entry) for entry in document]
-        return [clean_text(entry.strip()) for entry in value.split(";") if entry.strip()]
+        document = _document(value) if value.lstrip().startswith(("[", "{")) else None
+        value = [entry.strip() for entry in value.split(";") if entry.strip()] if document is None else document
     found = free(value)
     return found if isinstance(found, list) else [found]
 
 
 def _texts(value: Any) -> list[str | None]:
     return [None if entry is None else _text(entry) for entry in _array(value)]
+
+
+def _texts_without_null(value: Any) -> list[str | None]:
+    return [entry for entry in _texts(value) if entry is not None]
 
 
 def _document(text: str) -> Any:
@@ -316,16 +336,19 @@ def _converter(column: Mapping[str, Any], *, decimal_comma: bool) -> Converter:
     if decimal_comma:
         convert = {"number": _comma_number, "integer": _comma_integer}.get(kind, convert)
     if kind == "array" and _says_only(column.get("items"), "string"):
-        convert = _texts
+        convert = _texts if _says_only(column["items"], "null") else _texts_without_null
     constraints = _constraints(column)
     if constraints is None:
         return convert
 
     def constrained(value: Any) -> Any:
         cell = convert(value)
-        if not constraints.is_valid(cell):
-            raise _UnfitError
-        return cell
+        try:
+            if cell == "" or constraints.is_valid(cell):
+                return cell
+        except ArithmeticError:  # a remainder with too many digits
+            pass
+        raise _UnfitError
 
     return constrained
 
@@ -350,8 +373,9 @@ def _constraints(column: Mapping[str, Any]) -> Any:
 
 def _validator(schema: Mapping[str, Any]) -> Any:
     standard = jsonschema.Draft202012Validator
+    exact = json.loads(json.dumps(schema), parse_float=Decimal)  # a number 0.1 is not less than a minimum of 0.1
     checker = standard.TYPE_CHECKER.redefine("number", _is_number).redefine("integer", _is_integer)
-    return jsonschema.validators.extend(standard, type_checker=checker)(schema)
+    return jsonschema.validators.extend(standard, type_checker=checker)(exact)
 
 
 def _is_number(_checker: Any, value: object) -> bool:

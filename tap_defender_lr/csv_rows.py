@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from tap_defender_lr.pieces import MAX_TEXT, Reject, Row
+from tap_defender_lr.pieces import MAX_TEXT, Reject, Row, lines_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 csv.field_size_limit(2**31 - 1)  # of the whole process; the default is 128 KiB
 
@@ -42,7 +42,7 @@ def looks_like_csv(text: str, columns: Collection[str]) -> bool:
         columns: The columns that are expected, none if they are not known.
     """
     if columns:
-        return _header_line(text.split("\n", _NOISE_LINES), columns) is not None
+        return _header_line(lines_of(text), columns) is not None
     first, _, rest = text.lstrip("\n").partition("\n")
     return len(_fields(first, delimiter_of(first))) > 1 and bool(rest.strip())
 
@@ -62,37 +62,33 @@ def rows(text: str, columns: Collection[str], cut: str | None) -> Iterator[Row |
             out.
         cut: Why the end of the text is missing, None if it is all there. The last record may then be half of one.
     """
-    lines = text.split("\n")
     skipped = 0
     delimiter = None
-    while skipped < len(lines):
-        line = lines[skipped]
-        if separator := _SEPARATOR_LINE.fullmatch(line):
+    for line in lines_of(text):
+        if separator := _SEPARATOR_LINE.fullmatch(line.rstrip("\n")):
             delimiter = separator[1]
         elif line.strip() and not line.lower().startswith("#type"):
             break
         skipped += 1
-    if columns and delimiter is None:
-        found = _header_line(lines[skipped : skipped + _NOISE_LINES], columns)
-        skipped += found or 0
-    if skipped >= len(lines):
+    else:
         yield Reject(cut or "there is no header line", text[:MAX_TEXT])
         return
-    reader = csv.reader(
-        io.StringIO("\n".join(lines[skipped:]), newline=""),
-        delimiter=delimiter or delimiter_of(lines[skipped]),
-        strict=True,
-        skipinitialspace=False,
-    )
-    yield from _records(_Records(reader, lines, skipped), cut)
+    if columns and delimiter is None:
+        skipped += _header_line(islice(lines_of(text), skipped, None), columns) or 0
+    source = lines_of(text)
+    (header,) = islice(lines_of(text), skipped, skipped + 1)
+    for _ in range(skipped):
+        source.readline()
+    reader = csv.reader(source, delimiter=delimiter or delimiter_of(header), strict=True, skipinitialspace=False)
+    yield from _records(_Records(reader, text, skipped), cut)
 
 
 class _Records:
     """The non-blank records of a reader with the number of the line that each begins on."""
 
-    def __init__(self, reader: Iterator[list[str]], lines: list[str], skipped: int) -> None:
+    def __init__(self, reader: Iterator[list[str]], text: str, skipped: int) -> None:
         self._reader = reader
-        self._lines = lines
+        self._text = text
         self._skipped = skipped
         self.line = skipped + 1
 
@@ -104,8 +100,8 @@ class _Records:
             except StopIteration:
                 return
             except csv.Error as error:
-                text = "\n".join(self._lines[self.line - 1 : self.line + 20])[:MAX_TEXT]
-                yield Reject(f"is no CSV ({error})", text)
+                text = "".join(islice(lines_of(self._text), self.line - 1, self.line + 20))
+                yield Reject(f"is no CSV ({error})", text.rstrip("\n")[:MAX_TEXT])
                 return
             if fields and (len(fields) > 1 or fields[0].strip()):
                 yield fields
@@ -144,10 +140,10 @@ def _records(records: _Records, cut: str | None) -> Iterator[Row | Reject]:
         yield held
 
 
-def _header_line(lines: list[str], columns: Collection[str]) -> int | None:
+def _header_line(lines: Iterable[str], columns: Collection[str]) -> int | None:
     """The first line of which at least half of the fields are expected columns."""
     wanted = {name.casefold() for column in columns for name in (column, column.removeprefix("output_"))}
-    for number, line in enumerate(lines[:_NOISE_LINES]):
+    for number, line in enumerate(islice(lines, _NOISE_LINES)):
         names = [field.strip().lstrip("\ufeff").casefold() for field in _fields(line, delimiter_of(line))]
         if names and sum(name in wanted for name in names) * 2 >= len(names):
             return number

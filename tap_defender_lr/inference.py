@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_COLUMNS = 200
 """The rest is found in `extra`. A script that prints a table with names of files for columns has no end of them."""
+_MAX_CANDIDATES = 5000
 _INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,18})", re.ASCII)
 _DECIMAL = re.compile(r"-?(?:0|[1-9]\d{0,30})\.\d{1,30}", re.ASCII)
 _SCHEMAS: dict[str, dict[str, Any]] = {
@@ -38,23 +39,28 @@ def infer(rows: Iterable[tuple[Row, bool]], stream: ScriptStream) -> dict[str, d
         rows: Each with whether all its values are texts, since they come from CSV.
         stream: The entry of `script_streams`.
     """
-    names: dict[str, str] = {}
+    names = {key.casefold(): key for key in stream.printed_keys}
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
     text_arrays: dict[str, bool] = {}
     for row, text_only in rows:
         for printed, value in row.values.items():
-            name = names.setdefault(printed.casefold(), column_name(printed))
-            kinds[name][_kind(value, text_only=text_only)] += 1
-            if isinstance(free_value := free(value), list):
-                all_texts = all(entry is None or isinstance(entry, str) for entry in free_value)
+            if not printed or len(printed) > MAX_NAME or not printed.isprintable():
+                continue
+            name = column_name(printed)
+            name = names.setdefault(name.casefold(), name)
+            if name not in kinds and len(kinds) >= _MAX_CANDIDATES:
+                continue
+            plain = free(value)
+            kinds[name][_kind(plain, text_only=text_only)] += 1
+            if isinstance(plain, list):
+                all_texts = all(entry is None or isinstance(entry, str) for entry in plain)
                 text_arrays[name] = text_arrays.get(name, True) and all_texts
-    usable = [name for name in kinds if name and len(name) <= MAX_NAME and name.isprintable()]
-    common = set(sorted(usable, key=lambda name: -kinds[name].total())[:MAX_COLUMNS])
+    common = set(sorted(kinds, key=lambda name: -sum(kinds[name].values()))[:MAX_COLUMNS])
     columns = {}
-    for name in usable:
+    for name, seen in kinds.items():
         if name not in common:
             continue
-        kind = _narrowest(kinds[name])
+        kind = _narrowest(seen)
         if name in stream.printed_keys and kind in {"object", "array"}:
             kind = "string"
         columns[name] = dict(_SCHEMAS.get(kind, {"type": kind}))
@@ -66,7 +72,6 @@ def infer(rows: Iterable[tuple[Row, bool]], stream: ScriptStream) -> dict[str, d
 def _kind(value: Any, *, text_only: bool) -> str:
     if value is None or value == "":
         return "null"
-    value = free(value)
     if isinstance(value, str):
         return _kind_of_text(value, text_only=text_only)
     kinds = {bool: "boolean", int: "integer", Decimal: "number", dict: "object", list: "array"}

@@ -6,18 +6,21 @@ import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from tap_defender_lr.pieces import lines_of
 from tap_defender_lr.text import integer, shallow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_FIRST_LINES = 500
 _OPENING = re.compile(r"[\[{]")
 _WINDOW = 1024
 _MAX_CUT_TOKEN = 16
 """Characters before the end of a window in which an error may come from that end: `-Infinity`, half an escape."""
-_PROPERTY = re.compile(r'"[^"\n]{0,200}"\s{0,20}:')
+_PROPERTY = re.compile(r'"\s{0,20}:')
 
 
 def _number(text: str) -> Decimal | str:
@@ -76,22 +79,11 @@ def _decode_at(text: str, start: int) -> tuple[Any, int]:
         return _CAREFUL.raw_decode(text, start)
 
 
-def lines(text: str) -> list[tuple[int, str, Any]] | None:
-    """Line number, line and object of each line that is one, None unless that is most lines of several.
-
-    The value is the `ValueError` for a line that is none.
-    """
-    found: list[tuple[int, str, Any]] = []
-    objects = 0
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        value = line_object(line)
-        objects += not isinstance(value, ValueError)
-        found.append((number, line, value))
-        if len(found) > 20 and objects * 10 < len(found):
-            return None  # no need to read megabytes of something else
-    return found if objects >= 2 and objects * 2 > len(found) else None
+def are_lines(text: str) -> bool:
+    """Whether most lines of the text are a JSON object each, as far as its beginning tells."""
+    beginning = list(islice((line for line in lines_of(text) if line.strip()), _FIRST_LINES))
+    objects = sum(not isinstance(line_object(line), ValueError) for line in beginning)
+    return objects >= 2 and objects * 2 > len(beginning)
 
 
 def line_object(line: str) -> Any:
@@ -116,7 +108,7 @@ def amid_text(text: str) -> list[Document | Broken]:
     for found in _scan(text):
         if isinstance(found, Broken):
             broken.append(found)
-        elif groups and not text[groups[-1][-1].end : found.start].strip():
+        elif groups and _is_on_the_same_line(text[groups[-1][-1].end : found.start]):
             groups[-1].append(found)
         else:
             groups.append([found])
@@ -169,6 +161,10 @@ def _read(text: str, start: int) -> tuple[Any, int, str | None]:
         else:
             return value, start + end, None
         size *= 8
+
+
+def _is_on_the_same_line(gap: str) -> bool:
+    return "\n" not in gap and not gap.strip()
 
 
 def _is_unterminated(message: str) -> bool:

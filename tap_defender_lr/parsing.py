@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tap_defender_lr import csv_rows, json_documents
 from tap_defender_lr.json_documents import Broken, Document
-from tap_defender_lr.pieces import MAX_TEXT, Reject, Row, shown
+from tap_defender_lr.pieces import MAX_TEXT, Reject, Row, lines_of, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -46,7 +46,7 @@ class Parsed:
 
 class _Parts(NamedTuple):
     pieces: Iterable[Row | Reject]
-    documents: Sequence[Any] = ()
+    documents: Iterable[Any] = ()
     text_only: bool = False
 
 
@@ -95,11 +95,11 @@ def _take_apart(text: str, stream: ScriptStream, missing: str | None) -> _Parts:
 
 def _amid_text(text: str, stream: ScriptStream, missing: str | None) -> _Parts:
     """`auto`: lines of JSON, JSON amid other text, or CSV."""
-    if stream.records_path is None and (lines := json_documents.lines(text)):
-        data = [entry for entry in lines if not isinstance(entry[2], ValueError) or entry[1].lstrip().startswith("{")]
-        return _Parts(_with(missing, _lines(data)), [value for _, _, value in data if isinstance(value, dict)])
     if csv_rows.begins_as_csv(text, stream.properties or ()):
         return _csv(text, stream, missing)
+    if stream.records_path is None and json_documents.are_lines(text):
+        objects = (piece.values for piece in _of_lines(text) if isinstance(piece, Row))
+        return _Parts(_with(missing, _of_lines(text, amid_text=True)), objects)
     if documents := json_documents.amid_text(text):
         return _json(text, documents, stream, missing)
     if csv_rows.looks_like_csv(text, stream.properties or ()):
@@ -138,13 +138,13 @@ def _between(text: str, start: str, end: str | None, missing: str | None) -> tup
     """What stands between the two lines, after as many line feeds as come before it, and why its end is missing."""
     begin: int | None = None
     position = 0
-    for line in text.split("\n"):
+    for line in lines_of(text):
         stripped = line.strip()
         if begin is None and stripped == start:
-            begin = position + len(line) + 1
+            begin = position + len(line)
         elif begin is not None and end is not None and stripped == end:
             return _with_line_numbers(text, begin, position), None
-        position += len(line) + 1
+        position += len(line)
     if begin is None:
         return None, missing
     if end is not None and missing is None:
@@ -160,20 +160,19 @@ def _beginning(text: str) -> str:
     return text.lstrip()[:MAX_TEXT]
 
 
-def _of_lines(text: str) -> Iterator[Row | Reject]:
-    numbered = ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-    yield from _lines((number, line, json_documents.line_object(line)) for number, line in numbered)
-
-
-def _lines(lines: Iterable[tuple[int, str, Any]]) -> Iterator[Row | Reject]:
-    for index, (number, line, value) in enumerate(lines):
+def _of_lines(text: str, *, amid_text: bool = False) -> Iterator[Row | Reject]:
+    """A row for each line that is an object; amid text, lines that do not begin as one are left out."""
+    index = 0
+    for number, line in enumerate(lines_of(text), 1):
+        if not line.strip() or (amid_text and not line.lstrip().startswith("{")):
+            continue
+        value = json_documents.line_object(line)
         location = f"line {number}"
         if isinstance(value, ValueError):
-            yield Reject(str(value), line[:MAX_TEXT], location, index)
-        elif isinstance(value, dict):
-            yield Row(index, value, location)
+            yield Reject(str(value), line.rstrip("\n")[:MAX_TEXT], location, index)
         else:
-            yield Reject(_no_object(value), shown(value), location, index)
+            yield Row(index, value, location)
+        index += 1
 
 
 def _rows(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,11 @@ class Reject:
     row_index: int | None = None
     column: str | None = None
     once: bool = False
+
+
+def lines_of(text: str) -> io.StringIO:
+    """The lines, one at a time: a list of millions of them would take far more memory than the text."""
+    return io.StringIO(text, newline="\n")
 
 
 def shown(value: Any) -> str:

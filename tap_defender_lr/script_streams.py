@@ -86,13 +86,13 @@ PROVENANCE: dict[str, dict[str, Any]] = th.PropertiesList(
 ).to_dict()["properties"]
 
 #: What the tap adds behind the printed columns.
-_ADDED: dict[str, dict[str, Any]] = th.PropertiesList(
+ADDED: dict[str, dict[str, Any]] = th.PropertiesList(
     th.Property("succeeded", th.BooleanType, description="The verdict of the script; null when it is unknown."),
     th.Property(
         "extra", th.ObjectType(additional_properties=True), description="What was printed beyond the columns above."
     ),
 ).to_dict()["properties"]
-RESERVED = frozenset({*PROVENANCE, *_ADDED})
+RESERVED = frozenset({*PROVENANCE, *ADDED})
 _RESERVED_STREAMS = frozenset(
     {"live_response_results", "machine_actions", "script_output_errors", "script_output_snapshots"}
 )
@@ -153,21 +153,31 @@ class ScriptStream:
 
 def kind_of(column: Mapping[str, Any]) -> str:
     """The type of a column: one of JSON Schema's, or `date-time`."""
-    kinds = column.get("type")
-    (kind,) = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "null"]
+    (kind,) = _kinds(column)
     return "date-time" if column.get("format") == "date-time" else str(kind)
 
 
 def stream_schema(stream: ScriptStream, properties: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     """The JSON schema of the stream's records: any column may be null that is not part of the key."""
-    columns = {**PROVENANCE, **properties, **_ADDED}
+    columns = {**PROVENANCE, **properties, **ADDED}
     for key in stream.printed_keys:  # it may have been in no result yet that the columns were inferred from
         columns.setdefault(key, {"type": "string"})
     for name, column in columns.items():
-        kinds = column["type"]
-        kind = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "null"]
-        columns[name] = {**column, "type": kind if name in stream.key_properties else [*kind, "null"]}
+        columns[name] = {**column, "type": _kinds(column)} if name in stream.key_properties else _nullable(column)
     return {"type": "object", "properties": columns, "required": list(stream.key_properties)}
+
+
+def _kinds(column: Mapping[str, Any]) -> list[Any]:
+    """The types of a column but null."""
+    kinds = column.get("type")
+    return [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "null"]
+
+
+def _nullable(column: Mapping[str, Any]) -> dict[str, Any]:
+    nullable = {**column, "type": [*_kinds(column), "null"]}
+    if "enum" in column and None not in column["enum"]:
+        nullable["enum"] = [*column["enum"], None]
+    return nullable
 
 
 def printed_properties(schema: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -206,7 +216,7 @@ def _reading_problems(entry: Mapping[str, Any]) -> Iterator[str]:
     if pattern := entry.get("success_pattern"):
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError) as error:
             yield f"`success_pattern` is no regular expression ({error})."
 
 
@@ -215,6 +225,11 @@ def _schema_problems(entry: Mapping[str, Any]) -> Iterator[str]:
     if keys is not None and (not keys or len(set(keys)) < len(keys)):
         yield "`key_properties` must name at least one column, and each once."
         return
+    for key in keys or ():
+        if key.casefold() in RESERVED and key not in PROVENANCE:
+            yield f"`key_properties` names {key}, which cannot be a key: every row has a column of that name already."
+        elif not key or len(key) > MAX_NAME:
+            yield f"`key_properties` names a column whose name is empty or longer than {MAX_NAME} characters."
     schema = entry.get("schema")
     if schema is None:
         return
@@ -230,39 +245,38 @@ def _schema_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         seen.add(name.casefold())
     for key in keys or ():
         column = properties.get(key)
-        if column is None and key not in PROVENANCE:
+        if column is None and key.casefold() not in RESERVED:
             yield f"`key_properties` names {key}, which is neither in `schema` nor a column that every row has."
-        elif isinstance(column, dict) and column.get("type") in {"object", "array"}:
-            yield f"`key_properties` names {key}, which is an {column['type']}: no loader takes that for a key."
+        elif isinstance(column, dict) and (kinds := _kinds(column)) in (["object"], ["array"]):
+            yield f"`key_properties` names {key}, which is an {kinds[0]}: no loader takes that for a key."
 
 
-def _column_problems(name: str, column: object) -> Iterator[str]:
+def _column_problems(name: str, column: Any) -> Iterator[str]:
     if not name or len(name) > MAX_NAME:
         yield f"`schema` has a column whose name is empty or longer than {MAX_NAME} characters."
         return
     if name.casefold() in RESERVED:
         yield f"`schema` has a column {name}, which every row has already: write output_{name} for what is printed."
-    kinds = column.get("type") if isinstance(column, dict) else None
-    kinds = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "null"]
+    kinds = _kinds(column) if isinstance(column, dict) else []
     if len(kinds) != 1 or kinds[0] not in _KINDS:
         yield f"the column {name} in `schema` must have one `type` of {', '.join(_KINDS)}."
         return
-    form = column.get("format") if isinstance(column, dict) else None
     if not _is_schema(column):
         yield f"the column {name} in `schema` is no JSON Schema, or one that refers to others."
         return
+    if not jsonschema.Draft202012Validator(_nullable(column)).is_valid(None):
+        yield f"the column {name} in `schema` must take null, too: that is what a value becomes that does not fit."
+    form = column.get("format")
     if form is not None and (form != "date-time" or kinds[0] != "string"):
         yield f"the column {name} in `schema` has a `format` that the tap does not know: only date-time, for a string."
 
 
-def _is_schema(column: object) -> bool:
+def _is_schema(column: Mapping[str, Any]) -> bool:
     """Whether it can be used to check values, without fetching anything."""
     if "$ref" in json.dumps(column) or "$dynamicRef" in json.dumps(column):
         return False
     try:
         jsonschema.Draft202012Validator.check_schema(column)
-        for value in ("", 0, [""], {"": ""}):  # a pattern is only read when it is used
-            jsonschema.Draft202012Validator(column).is_valid(value)
-    except (jsonschema.SchemaError, re.error):
+    except (jsonschema.SchemaError, OverflowError):  # the latter for a pattern such as a{99999999999}
         return False
     return True

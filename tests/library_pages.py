@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from scripts.script_library import LIBRARY, blocks
+from scripts.script_library import LIBRARY as LIBRARY  # noqa: PLC0414  shared with the tests
+from scripts.script_library import blocks
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -75,12 +75,11 @@ def entry_table() -> str:
     """What an entry of `script_streams` takes."""
     schema = definitions()["script_streams"]["items"]
     return _table(
-        ["In an entry", "Type", "Default", "Required", "Description"],
+        ["In an entry", "Type", "Required", "Description"],
         [
             [
                 f"`{name}`",
                 type_name(part),
-                f"`{part['default']}`".lower() if "default" in part else "",
                 "yes" if name in schema["required"] else "",
                 part["description"],
             ]
@@ -174,9 +173,7 @@ REGIONS: dict[str, tuple[Callable[[str], str], dict[str, Callable[[], str]]]] = 
         _html,
         {
             "script_streams": lambda: f"\n{entry_table()}\n",
-            "columns of every row": lambda: (
-                f"\n{columns_table(EVERY_ROW, script_streams.DEFAULT_KEY)}\n"
-            ),
+            "columns of every row": lambda: f"\n{columns_table(EVERY_ROW, script_streams.DEFAULT_KEY)}\n",
             **_columns(ScriptOutputSnapshotsStream, ScriptOutputErrorsStream),
         },
     ),

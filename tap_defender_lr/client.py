@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import backoff
 
 from tap_defender_lr.errors import (
+    CallsSpentError,
     NotFoundError,
     PermissionDeniedError,
     ReadFailedError,
@@ -114,6 +115,8 @@ class DefenderClient:
         self._counting = threading.Lock()
         self.calls = 0
         """Calls made so far."""
+        self.most_calls: int | None = None
+        """How many may be made at most, retries included."""
 
     def machine_actions(self, created_from: str | None) -> Iterator[dict[str, Any]]:
         """All Live Response actions created at or after a time, or all that the service has; some may come twice.
@@ -225,6 +228,8 @@ class DefenderClient:
             refused_token: A token that the API has refused before.
             throttled: How often this request was throttled before.
         """
+        if self.most_calls is not None and self.calls >= self.most_calls:
+            raise CallsSpentError
         reservation = self._ledger.acquire(self._lifetime.wait)
         answered, throttled_for = False, None
         try:

@@ -373,7 +373,7 @@ def _constraints(column: Mapping[str, Any]) -> Any:
 
 def _validator(schema: Mapping[str, Any]) -> Any:
     standard = jsonschema.Draft202012Validator
-    exact = json.loads(json.dumps(schema), parse_float=Decimal)  # a number 0.1 is not less than a minimum of 0.1
+    exact = json.loads(to_json(schema), parse_float=Decimal)  # a number 0.1 is not less than a minimum of 0.1
     checker = standard.TYPE_CHECKER.redefine("number", _is_number).redefine("integer", _is_integer)
     return jsonschema.validators.extend(standard, type_checker=checker)(exact)
 

@@ -33,3 +33,7 @@ class InterruptedRunError(Exception):
 
 class TimeIsUpError(Exception):
     """`max_run_minutes` is over, or would be before a wait has ended."""
+
+
+class CallsSpentError(Exception):
+    """As many calls were made as were allowed for a purpose."""

@@ -104,7 +104,13 @@ def _amid_text(text: str, stream: ScriptStream, missing: str | None) -> _Parts:
         return _json(text, documents, stream, missing)
     if csv_rows.looks_like_csv(text, stream.properties or ()):
         return _csv(text, stream, missing)
-    return _Parts([Reject(missing or "neither JSON nor CSV is in the output", _beginning(text))])
+    return _Parts(
+        [
+            Reject(
+                missing or "neither JSON nor CSV is in the output; if it is one of them, set `format`", _beginning(text)
+            )
+        ]
+    )
 
 
 def _csv(text: str, stream: ScriptStream, missing: str | None) -> _Parts:

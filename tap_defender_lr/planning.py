@@ -19,7 +19,6 @@ from __future__ import annotations
 import base64
 import bisect
 import hashlib
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +75,8 @@ class Item:
     Attributes:
         command: None for an item of `machine_actions`.
         retry: Set when an earlier run failed to read it.
-        replaces: Set when its rows replace those of an older item with the same value here. After a newer one of them
-            it must not be emitted any more: a loader that upserts would put old rows in the place of new ones.
+        replaces: Set when its rows replace those of an older item with the same value here. After a newer one they must
+            not be written any more: a loader that upserts would put old rows in the place of new ones.
         moot: There is nothing to emit; the item is only there to be remembered as done.
     """
 
@@ -91,6 +90,12 @@ class Item:
     @property
     def order(self) -> tuple[str, str, int]:
         return self.action.last_update, self.action.id, self.command.index if self.command else 0
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """When it ended on the device (the service may not move the last update then), and its action."""
+        ended = self.command.end_time if self.command else None
+        return ended or self.action.last_update, self.action.id
 
 
 @dataclass(frozen=True)
@@ -143,7 +148,7 @@ class Plan:
     Attributes:
         items: In the order in which they are to be emitted: failed ones of earlier runs, then by last update.
         waiting: Number of actions that are not final yet.
-        superseded: Number of items that are left out because a newer one that replaces them was emitted earlier.
+        newest: What rows replace → the age of the newest item that an earlier run has read for it.
         lost: Failed items of earlier runs that are given up because the service does not list their action any more.
     """
 
@@ -155,13 +160,13 @@ class Plan:
         *,
         latest: str,
         end: str,
-        superseded: Sequence[Item] = (),
+        newest: Mapping[tuple[str, str], tuple[str, str]],
         moot: Sequence[Item] = (),
         lost: Iterable[Retry] = (),
         explicit: bool = False,
     ) -> None:
         self.items = items
-        self.superseded = len(superseded)
+        self.newest = newest
         self.lost = tuple(lost)
         self._new = [item for item in items if item.retry is None]
         self._next = 0  # the first of them that was not emitted
@@ -179,7 +184,7 @@ class Plan:
         self._last_done = max(known, default="")
         self._remembered = [entry for entry in self._tracked if entry.key in state.open and not entry.is_open]
         self.waiting = len(self._open)
-        for item in (*superseded, *moot):
+        for item in moot:
             self._finish(item)
 
     @property
@@ -265,7 +270,7 @@ def make_plan(
     new: list[Item] = []
     moot: list[Item] = []
     tracked: list[_Tracked] = []
-    newest: dict[tuple[str, str], tuple[str, str, int]] = defaultdict(lambda: ("", "", 0))
+    newest: dict[tuple[str, str], tuple[str, str]] = {}
     end = ""
     for action in actions:
         if action.is_final:
@@ -282,21 +287,18 @@ def make_plan(
             elif wanted and item.fingerprint not in state.done:
                 (moot if item.moot else new).append(item)
             elif item.replaces is not None:
-                newest[item.replaces] = max(newest[item.replaces], item.order)
+                newest[item.replaces] = max(newest.get(item.replaces, ("", "")), item.age)
         covered = {item.command.index if item.command else None for item in items}
         whole = None in covered or covered.issuperset(command.index for command in action.commands)
         fingerprints = tuple(item.fingerprint for item in items)
         tracked.append(_Tracked(action.last_update, key, fingerprints, is_open=not action.is_final, whole=whole))
-    ordered = (*sorted(again, key=lambda item: item.order), *sorted(new, key=lambda item: item.order))
-    superseded = [item for item in ordered if item.replaces is not None and newest[item.replaces] > item.order]
-    left_out = {item.fingerprint for item in superseded}
     return Plan(
-        items=tuple(item for item in ordered if item.fingerprint not in left_out),
+        items=(*sorted(again, key=lambda item: item.order), *sorted(new, key=lambda item: item.order)),
         tracked=tracked,
         state=state,
         latest=timestamps.from_unix(now),
         end=end,
-        superseded=superseded,
+        newest=newest,
         moot=moot,
         # What is named in the settings comes in batches: it may be in another one.
         lost=[retry for retry in retries.values() if retry.is_over(now) and not explicit],

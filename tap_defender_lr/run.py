@@ -114,12 +114,12 @@ class Run:
         since = None if None in starts else min((start for start in starts if start), default=None)
         since = max((stamp for stamp in (since, self.settings.start_date) if stamp), default=None)
         client = self.client  # made here: what several threads make at the same time is made several times
-        actions = take(start(lambda: self._decoded(client.machine_actions(since))), self.lifetime)
+        actions = take(start(lambda: self.chosen(client.machine_actions(since))), self.lifetime)
         what = counted(len(actions), "Live Response action", "Live Response actions")
         logger.info("The service lists %s%s.", what, f" created since {since[:19]}Z" if since else "")
         yield actions
 
-    def _decoded(self, rows: Iterable[object]) -> list[MachineAction]:
+    def chosen(self, rows: Iterable[object]) -> list[MachineAction]:
         """The actions that the settings choose, each once, as it was last updated."""
         actions: dict[str, MachineAction] = {}
         for row in rows:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import machine_action, timestamps
 from tap_defender_lr.client import PAGE_SIZE
-from tap_defender_lr.errors import NotFoundError, ReadFailedError
+from tap_defender_lr.errors import CallsSpentError, NotFoundError, ReadFailedError, TapError
 from tap_defender_lr.inference import infer
 from tap_defender_lr.parsing import parse
 from tap_defender_lr.pieces import Row
@@ -18,7 +18,7 @@ from tap_defender_lr.text import counted
 from tap_defender_lr.workers import start, take
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from tap_defender_lr.decoding import ScriptResult
     from tap_defender_lr.machine_action import Command, MachineAction
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tap_defender_lr.script_streams import ScriptStream
 
 MAX_CALLS = 20
-_TRIES = 5
-"""A call is tried so often: none is begun when fewer are left."""
 _ACTIONS = 8
 _SAMPLES = 5
 _ROWS = 2000
@@ -41,30 +39,40 @@ class Sampler:
 
     Attributes:
         samples: Name of the script stream → what its scripts printed, newest first.
+        failures: Name of the script stream → why a result could not be read.
+        spent: All calls were spent before every stream had its samples.
     """
 
     def __init__(self, run: Run, streams: Sequence[ScriptStream]) -> None:
+        self._run = run
         self._streams = streams
-        self._settings = run.settings
-        self._client, self._fetcher = run.client, run.fetcher
+        self._client, self._fetcher = run.client, run.fetcher  # made here, not on the worker thread
         self.samples: dict[str, list[ScriptResult]] = {stream.name: [] for stream in streams}
+        self.failures: dict[str, str] = {}
+        self.spent = False
 
     def read(self) -> None:
         """Fill `samples`. Runs on a worker thread, so that a signal can end it."""
-        for action, command in self._candidates():
-            takers = [stream for stream in self._hungry() if stream.matches(command.script_name)]
-            if not takers:
-                continue
-            if not self._may_call():
-                return
-            fetched = self._fetcher.fetch(action, command, patient=False)
-            outcome = Outcome.of(fetched, self._settings.max_output_bytes)
-            if outcome.status == "fetched" and outcome.script is not None and outcome.script.script_output:
-                for stream in takers:
-                    self.samples[stream.name].append(outcome.script)
+        self._client.most_calls = self._client.calls + MAX_CALLS
+        try:
+            for action, command in self._candidates():
+                self._sample(action, command)
+        except CallsSpentError:
+            self.spent = True
+        finally:
+            self._client.most_calls = None
 
-    def _may_call(self) -> bool:
-        return self._client.calls <= MAX_CALLS - _TRIES
+    def _sample(self, action: MachineAction, command: Command) -> None:
+        takers = [stream for stream in self._hungry() if stream.matches(command.script_name)]
+        if not takers:
+            return
+        fetched = self._fetcher.fetch(action, command, patient=False)
+        outcome = Outcome.of(fetched, self._run.settings.max_output_bytes)
+        for stream in takers:
+            if outcome.status == "fetched" and outcome.script is not None and outcome.script.script_output:
+                self.samples[stream.name].append(outcome.script)
+            elif outcome.status == "failed":
+                self.failures[stream.name] = outcome.error or ""
 
     def _hungry(self) -> list[ScriptStream]:
         return [stream for stream in self._streams if len(self.samples[stream.name]) < _SAMPLES]
@@ -78,7 +86,7 @@ class Sampler:
                 (action, command)
                 for action in final
                 for command in action.commands
-                if status_without_asking(action, command) is None
+                if self._is_worth_a_call(action, command)
             ]
             queues = [[c for c in commands if stream.matches(c[1].script_name)] for stream in self._hungry()]
             for candidate in chain.from_iterable(zip_longest(*queues)):
@@ -86,45 +94,57 @@ class Sampler:
                     seen.add(key)
                     yield candidate
 
+    def _is_worth_a_call(self, action: MachineAction, command: Command) -> bool:
+        settings = self._run.settings
+        is_left_out = (
+            settings.script_names
+            and not settings.actions
+            and (command.script_name or "").casefold() not in settings.script_names
+        )
+        return not is_left_out and status_without_asking(action, command) is None
+
     def _listings(self) -> Iterator[list[MachineAction]]:
         """The configured actions, or the first page of the last days, then of all."""
-        if self._settings.actions:
+        settings = self._run.settings
+        if settings.actions:
             yield list(self._configured())
             return
         recent = timestamps.from_unix(time.time() - _RECENT_DAYS * 24 * 3600)
-        for since in (recent, None):
-            if self._hungry() and self._may_call():
-                yield _decoded(islice(self._client.machine_actions(since), PAGE_SIZE))
+        for since in (recent, settings.start_date):
+            if self._hungry():
+                yield self._run.chosen(islice(self._client.machine_actions(since), PAGE_SIZE))
 
     def _configured(self) -> Iterator[MachineAction]:
-        for entry in self._settings.actions[:_ACTIONS]:
-            if not self._may_call():
-                return
+        for entry in self._run.settings.actions[:_ACTIONS]:
             try:
-                yield from _decoded([self._client.machine_action(entry.id)])
+                action = machine_action.from_api(self._client.machine_action(entry.id))
             except (NotFoundError, ReadFailedError) as error:
                 logger.warning("`actions` names %s, which cannot be looked at: %s.", entry.id, error)
-
-
-def _decoded(rows: Iterable[object]) -> list[MachineAction]:
-    actions = (machine_action.from_api(row) for row in rows)
-    return [action for action in actions if action is not None and action.type == machine_action.LIVE_RESPONSE]
+            else:
+                yield from [action] if action is not None else []
 
 
 def infer_columns(run: Run, streams: Sequence[ScriptStream]) -> dict[str, dict[str, dict[str, Any]]]:
     """The columns of each stream: name → JSON schema of each printed column, none where nothing was found.
 
     Raises:
-        TapError: The service cannot be asked.
+        TapError: The service cannot be asked, or no result can be read.
         InterruptedRunError: A signal came.
+        TimeIsUpError: `max_run_minutes` ends before the quota allows the next call.
     """
     sampler = Sampler(run, streams)
     take(start(sampler.read), run.lifetime)
-    columns = {stream.name: _columns(stream, sampler.samples[stream.name]) for stream in streams}
+    samples = sampler.samples
+    if sampler.failures and not any(samples.values()):
+        reason = next(iter(sampler.failures.values()))
+        raise TapError(
+            f"The columns of {', '.join(samples)} cannot be inferred, since no result can be read: {reason}. Try again "
+            "when that is mended, or write a `schema` into `script_streams`."
+        )
+    columns = {stream.name: _columns(stream, samples[stream.name]) for stream in streams}
     told = (
-        f"{stream.name} ({counted(len(sampler.samples[stream.name]), 'result', 'results')}, "
-        f"{counted(len(columns[stream.name]), 'column', 'columns')})"
-        for stream in streams
+        f"{name} ({counted(len(samples[name]), 'result', 'results')}, {counted(len(found), 'column', 'columns')})"
+        for name, found in columns.items()
     )
     logger.info(
         "%s spent to infer the columns of %s. The catalog pins them: a run with it makes no such calls.",
@@ -132,14 +152,25 @@ def infer_columns(run: Run, streams: Sequence[ScriptStream]) -> dict[str, dict[s
         ", ".join(told),
     )
     for stream in streams:
-        if not sampler.samples[stream.name]:
-            logger.warning(
-                "No result of %s was found to infer the columns of %s from: what it prints will be in the column "
-                "`extra` until discovery is run again, or the entry gets a `schema`.",
-                stream.script_name,
-                stream.name,
-            )
+        if not samples[stream.name]:
+            _warn(stream, sampler)
     return columns
+
+
+def _warn(stream: ScriptStream, sampler: Sampler) -> None:
+    """Why there is nothing to infer columns from, and what that means."""
+    if stream.name in sampler.failures:
+        why = f"No result of {stream.script_name} could be read ({sampler.failures[stream.name]})"
+    elif sampler.spent:
+        why = f"No result of {stream.script_name} was read, since {MAX_CALLS} calls were spent on others"
+    else:
+        why = f"No result of {stream.script_name} was found"
+    logger.warning(
+        "%s to infer the columns of %s from: what it prints will be in the column `extra` until discovery is run "
+        "again, or the entry gets a `schema`.",
+        why,
+        stream.name,
+    )
 
 
 def _columns(stream: ScriptStream, samples: Sequence[ScriptResult]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import jsonschema
 from singer_sdk import typing as th
+from singer_sdk.singerlib import Schema
 
 from tap_defender_lr.json_paths import JsonPath
 
@@ -35,9 +35,11 @@ SETTING = th.Property(
             th.Property(
                 "format",
                 th.StringType,
-                default="auto",
                 allowed_values=list(FORMATS),
-                description="What the script prints: `json`, `jsonl`, `csv`; `auto` also copes with text around it.",
+                description=(
+                    "What the script prints: `json`, `jsonl`, `csv`, or `auto` (default), which also copes with text "
+                    "around it."
+                ),
             ),
             th.Property("records_path", th.StringType, description="JSONPath of the rows in the JSON document."),
             th.Property("records_start", th.StringType, description="Line after which the data begins."),
@@ -52,7 +54,7 @@ SETTING = th.Property(
                 th.ArrayType(th.StringType),
                 description="Columns that identify a row. Default: action, command and row, which keeps all history.",
             ),
-            th.Property("decimal_comma", th.BooleanType, default=False, description="Numbers are printed as 1.234,5."),
+            th.Property("decimal_comma", th.BooleanType, description="Numbers are printed as 1.234,5."),
             th.Property(
                 "success_pattern",
                 th.StringType,
@@ -96,6 +98,7 @@ RESERVED = frozenset({*PROVENANCE, *ADDED})
 _RESERVED_STREAMS = frozenset(
     {"live_response_results", "machine_actions", "script_output_errors", "script_output_snapshots"}
 )
+_REFUSED = frozenset({"$ref", "$dynamicRef", "uniqueItems"})
 _KINDS = ("string", "integer", "number", "boolean", "object", "array")
 
 
@@ -239,7 +242,7 @@ def _schema_problems(entry: Mapping[str, Any]) -> Iterator[str]:
         return
     seen: set[str] = set()
     for name, column in properties.items():
-        yield from _column_problems(name, column)
+        yield from column_problems(name, column)
         if name.casefold() in seen:
             yield f"`schema` has the column {name} twice, in upper and lower case."
         seen.add(name.casefold())
@@ -251,7 +254,7 @@ def _schema_problems(entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"`key_properties` names {key}, which is an {kinds[0]}: no loader takes that for a key."
 
 
-def _column_problems(name: str, column: Any) -> Iterator[str]:
+def column_problems(name: str, column: Any) -> Iterator[str]:
     if not name or len(name) > MAX_NAME:
         yield f"`schema` has a column whose name is empty or longer than {MAX_NAME} characters."
         return
@@ -262,7 +265,7 @@ def _column_problems(name: str, column: Any) -> Iterator[str]:
         yield f"the column {name} in `schema` must have one `type` of {', '.join(_KINDS)}."
         return
     if not _is_schema(column):
-        yield f"the column {name} in `schema` is no JSON Schema, or one that refers to others."
+        yield f"the column {name} in `schema` is no JSON Schema, or has $ref, uniqueItems or a bare true or false."
         return
     if not jsonschema.Draft202012Validator(_nullable(column)).is_valid(None):
         yield f"the column {name} in `schema` must take null, too: that is what a value becomes that does not fit."
@@ -272,11 +275,28 @@ def _column_problems(name: str, column: Any) -> Iterator[str]:
 
 
 def _is_schema(column: Mapping[str, Any]) -> bool:
-    """Whether it can be used to check values, without fetching anything."""
-    if "$ref" in json.dumps(column) or "$dynamicRef" in json.dumps(column):
+    """Whether values can be checked with it, without fetching anything and quickly, and the SDK's catalog takes it."""
+    if not _REFUSED.isdisjoint(_keywords(column)):
         return False
     try:
         jsonschema.Draft202012Validator.check_schema(column)
+        Schema.from_dict(dict(column)).to_dict()
     except (jsonschema.SchemaError, OverflowError):  # the latter for a pattern such as a{99999999999}
         return False
+    except (AttributeError, TypeError):  # true and false in the place of a schema
+        return False
     return True
+
+
+def _keywords(schema: Any) -> Iterator[str]:
+    """The words of JSON Schema in a schema, at any depth; names of properties and values are none."""
+    if isinstance(schema, list):
+        for entry in schema:
+            yield from _keywords(entry)
+    elif isinstance(schema, dict):
+        for word, value in schema.items():
+            yield word
+            if word in {"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"}:
+                yield from _keywords(list(value.values()) if isinstance(value, dict) else value)
+            elif word not in {"enum", "const", "default", "examples"}:
+                yield from _keywords(value)

@@ -47,7 +47,7 @@ class WholeLineWriter(SimpleSingerWriter):
         self._held: bytearray | None = None
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
         """Write records in larger pieces until the end: a system call for each row would cost more than the row."""
         self._held = bytearray()
         try:

@@ -15,10 +15,11 @@ from singer_sdk.exceptions import ConfigValidationError
 from singer_sdk.helpers.capabilities import CapabilitiesEnum, PluginCapabilities, TapCapabilities
 from singer_sdk.plugin_base import JSONSchemaValidator, _ConfigInput
 from singer_sdk.singerlib.encoding.simple import StateMessage
+from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
 from tap_defender_lr import doctor, redaction, sampling, settings, stdout, transport, validation
-from tap_defender_lr.errors import InterruptedRunError, TapError
+from tap_defender_lr.errors import InterruptedRunError, TapError, TimeIsUpError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.run import Run
 from tap_defender_lr.script_streams import ScriptStream
@@ -48,6 +49,8 @@ class TapDefenderLr(Tap):
     config_jsonschema = settings.JSON_SCHEMA
     message_writer_class = stdout.WholeLineWriter
     message_writer: stdout.WholeLineWriter
+    infers_columns = True
+    """Whether script streams without a schema cost calls."""
     capabilities: ClassVar[list[CapabilitiesEnum]] = [
         TapCapabilities.CATALOG,
         TapCapabilities.STATE,
@@ -102,7 +105,7 @@ class TapDefenderLr(Tap):
                     )
             return columns
         unknown = [entry for entry in entries if entry.properties is None]
-        if unknown:
+        if unknown and self.infers_columns:
             try:
                 self._validate_config()
                 columns |= sampling.infer_columns(self.run, unknown)
@@ -110,6 +113,12 @@ class TapDefenderLr(Tap):
                 raise TapError(" ".join(error.errors)) from None
             except InterruptedRunError:
                 raise SystemExit(stdout.exit_code(self.run.lifetime.signal_number or 0)) from None
+            except TimeIsUpError:
+                names = ", ".join(entry.name for entry in unknown)
+                raise TapError(
+                    f"`max_run_minutes` ends before the service may be called again, so the columns of {names} cannot "
+                    "be inferred now. Write a `schema` into `script_streams`, or run with a catalog."
+                ) from None
         return columns
 
     @cached_property
@@ -155,6 +164,12 @@ class TapDefenderLr(Tap):
 
     @classmethod
     @override
+    def cb_test(cls, ctx: click.Context, param: click.Option, value: str) -> None:
+        cls.infers_columns = value != CliTestOptionValue.All.value  # a test of the connection costs three calls at most
+        super().cb_test(ctx, param, value)
+
+    @classmethod
+    @override
     def get_singer_command(cls) -> click.Command:
         command = super().get_singer_command()
         text = "Walk the path that a run takes and say what does not work; `--format json` for programs."
@@ -165,13 +180,12 @@ class TapDefenderLr(Tap):
     def examine(cls, config: _ConfigInput, *, as_json: bool) -> bool:
         """Run the doctor, and tell whether a run would work."""
         try:
-            tap = cls(config=config.config, parse_env_config=config.parse_env)
+            tap = cls(config=config.config, parse_env_config=config.parse_env, setup_mapper=False)
         except ConfigValidationError as error:
             return doctor.render(doctor.settings_checks(error.errors, (), ""), as_json=as_json, write=click.echo)
         warnings = validation.warnings(tap.config, tap.config_jsonschema["properties"])
         about_settings = doctor.settings_checks((), warnings, doctor.summary(tap.run.settings))
-        results = tap.streams[LiveResponseResultsStream.name]
-        assert isinstance(results, LiveResponseResultsStream)  # noqa: S101
+        results = LiveResponseResultsStream(tap, lambda: tap.run)
         checks = itertools.chain(about_settings, doctor.examine(tap.run, results))
         try:
             return doctor.render(checks, as_json=as_json, write=click.echo)
@@ -260,7 +274,8 @@ class TapDefenderLr(Tap):
             if not any(entry.matches(name) for entry in entries)
         }
         if others:
-            named = ", ".join(f"{name} ({count:,})" for name, count in itertools.islice(others.items(), 10))
+            listed = itertools.islice(others.items(), 10)
+            named = ", ".join(f"{' '.join(name.split())[:100]} ({count:,})" for name, count in listed)
             more = ", …" if len(others) > 10 else ""
             what = counted(len(others), "script has", "scripts have")
             self.logger.info("%s no stream in `script_streams`: %s%s.", what, named, more)

@@ -11,6 +11,7 @@ from singer_sdk.plugin_base import JSONSchemaValidator
 from tap_defender_lr import script_streams
 from tap_defender_lr.clouds import CLOUDS, COMMERCIAL
 from tap_defender_lr.machine_action import GUID
+from tap_defender_lr.script_streams import ScriptStream
 from tap_defender_lr.settings import AUTH_METHODS, SERVICE_CALLS_PER_HOUR, SERVICE_CALLS_PER_MINUTE, date
 
 if TYPE_CHECKING:
@@ -91,6 +92,10 @@ def warnings(config: Mapping[str, Any], known: Mapping[str, Any]) -> Iterator[st
     """What is allowed but probably not meant."""
     for name in sorted(config.keys() - known.keys()):
         yield f"The setting `{name}` is unknown and ignored."
+    wanted = config.get("script_names") or ()
+    for entry in map(ScriptStream.from_entry, config.get("script_streams") or ()):
+        if wanted and not config.get("actions") and not any(map(entry.matches, wanted)):
+            yield f"`script_names` leaves out every script of the script stream {entry.name}: it will stay empty."
     for name, limit in (("calls_per_minute", SERVICE_CALLS_PER_MINUTE), ("calls_per_hour", SERVICE_CALLS_PER_HOUR)):
         if config[name] > limit:
             yield f"`{name}` is above the {limit:,} that the service allows: expect it to make the tap wait (HTTP 429)."

@@ -165,7 +165,10 @@ class TestAmidText:
         "output", ["it broke", "[1] a [2] b", "[INFO] x\n{y}\nz", '["a", "b" c]', "Hello\nworld\n"]
     )
     def test_no_data_is_one_reject(self, output: str) -> None:
-        assert read(output) == ([], [Reject("neither JSON nor CSV is in the output", output)])
+        assert read(output) == (
+            [],
+            [Reject("neither JSON nor CSV is in the output; if it is one of them, set `format`", output)],
+        )
 
     @pytest.mark.parametrize("size", [1000, 1023, 1024, 1025, 8191, 8192, 70_000])
     @pytest.mark.parametrize(

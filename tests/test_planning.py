@@ -156,39 +156,21 @@ def test_a_completed_run_moves_the_bookmark_to_the_last_action_that_ended_even_i
     }
 
 
-class TestReplacing:
-    """Items whose rows replace those of an older one: a loader that upserts must get them in order."""
+def test_the_newest_result_that_was_read_before_is_known_for_each_device() -> None:
+    """By when it ended on the device; those that are still to be read do not count."""
 
-    @staticmethod
-    def items_of(action: MachineAction) -> list[Item]:
+    def items(action: MachineAction) -> list[Item]:
         return [replace(item, replaces=(action.id[0], "script")) for item in items_of(action)]
 
-    def plan(self, actions: list[MachineAction], state: dict[str, Any], **more: Any) -> Plan:
-        return make_plan(actions, StreamState.from_state(state), self.items_of, now=float(NOON + 100), **more)
-
-    def test_an_old_one_that_failed_is_left_out_after_a_newer_one(self) -> None:
-        listed = [action("a1", NOON), action("a2", NOON + 1), action("b1", NOON + 2)]
-        first = self.plan(listed, {})
-        for item in first.items:
-            first.emitted(item)
-        first.failed(first.items[0], NOON)
-        first.failed(first.items[2], NOON)
-        again = self.plan(listed, first.state())
-        assert (keys(again), again.superseded) == (["b10"], 1)
-        assert [entry[0] for entry in again.state()["retry"]] == ["b1"]
-
-    def test_one_that_was_jumped_over_is_left_out_and_the_bookmark_moves_on(self) -> None:
-        listed = [action("a1", NOON - 9000), action("a2", NOON)]
-        first = self.plan(listed, {})
-        first.emitted(first.items[1])
-        assert "replication_key_value" not in first.state()
-        again = self.plan(listed, first.state())
-        assert (keys(again), again.superseded) == ([], 1)
-        again.completed()
-        assert again.state()["replication_key_value"] == timestamps.from_unix(NOON)
-
-    def test_new_ones_come_in_order(self) -> None:
-        assert keys(self.plan([action("a2", NOON + 1), action("a1", NOON)], {})) == ["a10", "a20"]
+    listed = [action("a1", NOON - 9000), action("a2", NOON - 8000), action("b1", NOON)]
+    first = make_plan(listed, StreamState(), items, now=float(NOON))
+    assert first.newest == {}
+    for item in first.items:
+        first.emitted(item)
+    first.failed(first.items[2], NOON)
+    again = make_plan(listed, StreamState.from_state(first.state()), items, now=float(NOON))
+    assert keys(again) == ["b10"]
+    assert again.newest == {("a", "script"): (timestamps.from_unix(NOON - 8000), "a2")}
 
 
 def test_done_is_bounded_by_the_overlap() -> None:

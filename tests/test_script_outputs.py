@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
 import pytest
 
-from defender_simulator import Rule, Simulator
+from defender_simulator import Rule, Simulator, throttled
 from defender_simulator.fleet import command, result_body
 from tests.conftest import NOON, Cli, Run, World, action_id
 
@@ -115,7 +116,7 @@ def test_each_result_is_fetched_once_and_becomes_rows_of_every_stream_that_wants
     ]
     assert "Done with software: 2 rows from 2 results." in run.stderr
     assert "1 script has no stream in `script_streams`: Collect-Logs.ps1 (1)." in run.stderr
-    assert "Each is fetched once: 1 for admins, 4 for live_response_results, 2 for software." in run.stderr
+    assert "Each is fetched once, whoever wants it: admins 1, live_response_results 4, software 2." in run.stderr
 
 
 def test_what_does_not_fit_is_told_and_nothing_is_lost(world: World, make_cli: MakeCli) -> None:
@@ -163,6 +164,16 @@ def test_a_device_that_prints_nothing_but_errors_does_not_flood_the_table(world:
     assert len(errors) == 101
     assert errors[-1]["reason"] == "and 400 more errors in this result"
     assert rows(run, "script_output_snapshots", "error_count") == [(500,)]
+
+
+def test_a_device_that_prints_rows_of_nothing_does_not_flood_it_either(world: World, make_cli: MakeCli) -> None:
+    add(world, 1, "Get-Software.ps1", "name,size\n" + ",\n" * 3000 + "a,1\n")
+    with Simulator(world.tenant) as simulator:
+        run = make_cli(simulator, script_streams=[{k: v for k, v in SOFTWARE.items() if k != "records_path"}]).run()
+    check(run)
+    assert rows(run, "software", "name", "row_index") == [("a", 3000)]
+    (error,) = run.records("script_output_errors")
+    assert "nothing in the row" in error["reason"]
 
 
 def test_output_that_was_cut_becomes_no_half_row(world: World, make_cli: MakeCli) -> None:
@@ -220,7 +231,7 @@ class TestState:
             assert len(simulator.calls("link")) == 3
         assert rows(run, "software", "name") == [("a",), ("b",), ("c",)]
         assert rows(run, "live_response_results", "machine_action_id") == [(action_id(3),)]
-        assert run.bookmark("software") == run.bookmark()
+        assert run.bookmark("software")["replication_key_value"] == run.bookmark()["replication_key_value"]
 
     def test_a_script_that_never_ran_does_not_make_every_run_list_everything(
         self, world: World, make_cli: MakeCli
@@ -233,6 +244,42 @@ class TestState:
             second = cli.run(state=first.states[-1])
         check(second)
         assert "The service lists 1 Live Response action created since" in second.stderr
+
+    def test_another_script_reads_the_history_again(self, world: World, make_cli: MakeCli) -> None:
+        """A slip in the name of a script would otherwise hide all that came until it was mended."""
+        add(world, 1, "Get-Software.ps1", software("a"), updated=NOON - 24 * 3600)
+        add(world, 2, "Get-Software.ps1", software("b"))
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator)
+            slip = cli.run(script_streams=[{**SOFTWARE, "script_name": "Get-Sofware.*"}])
+            assert slip.records("software") == []
+            mended = cli.run(state=slip.states[-1], script_streams=[SOFTWARE])
+            left_out = cli.run(script_streams=[SOFTWARE], script_names=["typo.ps1"])
+            assert "`script_names` leaves out every script of the script stream software" in left_out.stderr
+            let_in = cli.run(state=left_out.states[-1], script_streams=[SOFTWARE])
+        assert rows(mended, "software", "name") == rows(let_in, "software", "name") == [("a",), ("b",)]
+        assert len(let_in.records()) == 2
+
+    def test_what_fails_for_long_does_not_keep_a_new_stream_from_the_rest(
+        self, world: World, make_cli: MakeCli
+    ) -> None:
+        for number in range(1, 13):
+            add(world, number, "Get-Software.ps1" if number % 2 else "Get-State.ps1", software(f"p{number}"))
+        rules = [
+            Rule("blob", 403, action_id=action_id(number), headers={"x-ms-error-code": "AuthorizationFailure"})
+            for number in range(1, 12, 2)
+        ]
+        with Simulator(world.tenant) as simulator:
+            simulator.rules[:] = rules
+            cli = make_cli(simulator)
+            before = cli.run()
+            assert before.code == 0
+            run = cli.run(state=before.states[-1], script_streams=[SOFTWARE])
+            check(run)
+            simulator.rules.clear()
+            after = cli.run(state=run.states[-1], script_streams=[SOFTWARE])
+        check(after)
+        assert rows(after, "software", "name") == [(f"p{number}",) for number in range(1, 12, 2)]
 
     def test_configured_actions_are_asked_for_once(self, world: World, make_cli: MakeCli) -> None:
         add(world, 1, "Get-Software.ps1", software("a"))
@@ -315,8 +362,75 @@ class TestLatestStatePerDevice:
             check(second)
         assert (rows(first, "software", "name"), rows(second, "software", "name")) == ([("p2",)], [])
         assert rows(second, "history", "name") == [("p1",)]
-        assert "1 older result is not read into software" in second.stderr
+        assert "1 left out, since a newer result of the same device and script was read" in second.stderr
         assert second.bookmark("software")["retry"] == []
+
+    def run_twice(
+        self, cli: Cli, change: Callable[[], object], *rules: Rule, entry: dict[str, Any] | None = None
+    ) -> tuple[list[str], list[str]]:
+        """What a stream brings while `rules` hold, and after they are gone and the world has changed."""
+        cli.simulator.rules[:] = rules
+        first = cli.run(script_streams=[entry or LATEST])
+        check(first)
+        cli.simulator.rules.clear()
+        change()
+        second = cli.run(state=first.states[-1], script_streams=[entry or LATEST])
+        check(second)
+        return [name for (name,) in rows(first, "software", "name")], [n for (n,) in rows(second, "software", "name")]
+
+    @staticmethod
+    def blocked(number: int) -> Rule:
+        return Rule("blob", 403, action_id=action_id(number), headers={"x-ms-error-code": "AuthorizationFailure"})
+
+    def test_a_newer_action_that_never_ran_replaces_nothing(self, world: World, make_cli: MakeCli) -> None:
+        add(world, 1, "Get-Software.ps1", software("p1"), machineId=self.DEVICE)
+        waits = command(0, "RunScript", "Created", {"ScriptName": "Get-Software.ps1"})
+        world.add(2, status="Cancelled", commands=[waits], body=None, machineId=self.DEVICE)
+        with Simulator(world.tenant) as simulator:
+            brought = self.run_twice(make_cli(simulator), lambda: None, self.blocked(1))
+        assert brought == ([], ["p1"])
+
+    def test_one_that_is_tried_again_comes_before_an_older_one_that_was_late(
+        self, world: World, make_cli: MakeCli
+    ) -> None:
+        world.add(1, status="Pending", updated=NOON - 7200, machineId=self.DEVICE)
+        add(world, 2, "Get-Software.ps1", software("newer"), machineId=self.DEVICE)
+
+        def finish() -> None:
+            world.tenant.actions.pop(0)
+            add(world, 1, "Get-Software.ps1", software("older"), updated=NOON - 3600, machineId=self.DEVICE)
+
+        with Simulator(world.tenant) as simulator:
+            assert self.run_twice(make_cli(simulator), finish, self.blocked(2)) == ([], ["newer"])
+
+    def test_an_end_that_does_not_move_the_last_update_is_newer_all_the_same(
+        self, world: World, make_cli: MakeCli
+    ) -> None:
+        script = {"ScriptName": "Get-Software.ps1"}
+        waits = world.add(
+            1, status="Pending", commands=[command(0, "RunScript", "Created", script)], machineId=self.DEVICE
+        )
+        add(world, 2, "Get-Software.ps1", software("day 1"), machineId=self.DEVICE)
+
+        def finish() -> None:
+            waits["status"] = "Succeeded"
+            ended = NOON + 24 * 3600
+            waits["commands"] = [command(0, "RunScript", "Completed", script, started=ended - 1, ended=ended)]
+            world.give_result(1, 0, result_body("Get-Software.ps1", 0, software("day 2")))
+
+        with Simulator(world.tenant) as simulator:
+            assert self.run_twice(make_cli(simulator), finish) == (["day 1"], ["day 2"])
+
+    def test_commands_of_one_action_do_not_replace_each_other(self, world: World, make_cli: MakeCli) -> None:
+        script = {"ScriptName": "Get-Software.ps1"}
+        ran = [command(i, "RunScript", "Completed", script, started=NOON, ended=NOON + i) for i in (0, 1)]
+        world.add(1, commands=ran, body=None, machineId=self.DEVICE)
+        for index in (0, 1):
+            world.give_result(1, index, result_body("Get-Software.ps1", 0, software(f"drive {index}")))
+        first = Rule("blob", 403, times=1, headers={"x-ms-error-code": "AuthorizationFailure"})
+        with Simulator(world.tenant) as simulator:
+            brought = self.run_twice(make_cli(simulator, max_concurrency=1), lambda: None, first)
+        assert brought == (["drive 1"], ["drive 0"])
 
     def test_two_rows_with_one_key_are_told_unless_they_are_the_same(self, world: World, make_cli: MakeCli) -> None:
         printed = [{"name": "a", "size": 1}, {"name": "a", "size": 1}, {"name": "a", "size": 2}, {"name": None}]
@@ -338,6 +452,64 @@ class TestLatestStatePerDevice:
         check(run)
         assert run.records("software") == []
         assert "`machine_id` is empty" in run.records("script_output_errors")[0]["reason"]
+
+
+class TestCatalog:
+    """A catalog says what the rows look like, also one that somebody has changed or that is older than the settings."""
+
+    def run(self, cli: Cli, catalog: dict[str, Any], **settings: Any) -> Run:
+        (cli.folder / "catalog.json").write_text(json.dumps(catalog))
+        return cli.run("--catalog", str(cli.folder / "catalog.json"), **settings)
+
+    @pytest.mark.parametrize(("made_with", "run_with"), [(LATEST, SOFTWARE), (SOFTWARE, LATEST)], ids=["latest", "all"])
+    def test_its_key_holds(
+        self, world: World, make_cli: MakeCli, made_with: dict[str, Any], run_with: dict[str, Any]
+    ) -> None:
+        add(world, 1, "Get-Software.ps1", '{"software": [{"name": null, "size": 1}, {"name": "a"}]}')
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator)
+            catalog = json.loads(cli.run("--discover", script_streams=[made_with]).stdout)
+            run = self.run(cli, catalog, script_streams=[run_with])
+        check(run)
+        assert len(run.records("software")) == (1 if made_with is LATEST else 2)
+
+    def test_columns_that_it_does_not_have_are_left_out(self, world: World, make_cli: MakeCli) -> None:
+        add(world, 1, "Get-Software.ps1", '{"software": [{"name": "a", "colour": "red"}]}')
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator, script_streams=[SOFTWARE])
+            catalog = json.loads(cli.run("--discover").stdout)
+            (stream,) = [entry for entry in catalog["streams"] if entry["tap_stream_id"] == "software"]
+            for gone in ("extra", "computer_dns_name"):
+                del stream["schema"]["properties"][gone]
+            run = self.run(cli, catalog)
+        check(run)
+        assert len(run.records("software")) == 1
+
+    @pytest.mark.parametrize("column", [{}, {"type": ["integer", "string", "null"]}, {"anyOf": [{"type": "string"}]}])
+    def test_a_column_that_cannot_be_read_is_one_sentence(
+        self, world: World, make_cli: MakeCli, column: dict[str, Any]
+    ) -> None:
+        add(world, 1, "Get-Software.ps1", software("a"))
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator, script_streams=[SOFTWARE])
+            catalog = json.loads(cli.run("--discover").stdout)
+            (stream,) = [entry for entry in catalog["streams"] if entry["tap_stream_id"] == "software"]
+            stream["schema"]["properties"]["size"] = column
+            run = self.run(cli, catalog)
+        assert (run.code, run.records()) == (1, [])
+        assert "The catalog's stream software: the column size" in run.stderr.splitlines()[-1]
+        assert "Traceback" not in run.stderr
+
+    def test_full_table_with_versions_deletes_nothing(self, world: World, make_cli: MakeCli) -> None:
+        add(world, 1, "Get-Software.ps1", software("a"))
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator, script_streams=[SOFTWARE], emit_activate_version_messages=True)
+            catalog = json.loads(cli.run("--discover").stdout)
+            for stream in catalog["streams"]:
+                stream["replication_method"] = "FULL_TABLE"
+            run = self.run(cli, catalog)
+        check(run)
+        assert {message["type"] for message in run.messages} == {"SCHEMA", "RECORD", "STATE"}
 
 
 class TestDiscovery:
@@ -406,6 +578,54 @@ class TestDiscovery:
         assert run.records("software") == []
         assert "catalog does not hold the script stream software" in run.stderr
 
+    @pytest.mark.slow  # it waits as long as the service asks
+    def test_throttling_does_not_make_it_spend_more(self, world: World, make_cli: MakeCli) -> None:
+        for number in range(1, 31):
+            add(world, number, "Get-Software.ps1", software("a"))
+        with Simulator(world.tenant) as simulator:
+            simulator.rules.append(Rule("link", **throttled(0)))
+            entry = {"name": "software", "script_name": "Get-Software.ps1"}
+            run = make_cli(simulator, script_streams=[entry]).run("--discover")
+            assert len([*simulator.calls("list"), *simulator.calls("link")]) == 20
+        assert run.code == 0, run.stderr
+        assert "was read, since 20 calls were spent on others" in run.stderr
+
+    def test_an_outage_pins_no_empty_table(self, world: World, make_cli: MakeCli) -> None:
+        add(world, 1, "Get-Software.ps1", software("a"))
+        with Simulator(world.tenant) as simulator:
+            simulator.rules.append(Rule("blob", 403, headers={"x-ms-error-code": "AuthorizationFailure"}))
+            entry = {"name": "software", "script_name": "Get-Software.ps1"}
+            run = make_cli(simulator, script_streams=[entry]).run("--discover")
+        assert (run.code, run.stdout) == (1, "")
+        assert "The columns of software cannot be inferred, since no result can be read" in run.stderr.splitlines()[-1]
+
+    def test_a_wait_that_is_too_long_is_one_sentence(self, world: World, make_cli: MakeCli) -> None:
+        with Simulator(world.tenant) as simulator:
+            simulator.rules.append(Rule("list", **throttled(120)))
+            entry = {"name": "software", "script_name": "Get-Software.ps1"}
+            run = make_cli(simulator, script_streams=[entry], max_run_minutes=1).run("--discover")
+        assert (run.code, run.stdout) == (1, "")
+        assert "`max_run_minutes` ends before the service may be called again" in run.stderr.splitlines()[-1]
+
+    def test_doctor_and_connection_test_infer_nothing(self, world: World, make_cli: MakeCli) -> None:
+        for number in range(1, 4):
+            add(world, number, "Get-Software.ps1", json.dumps([{"name": "a"}, {"name": "b"}]))
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator, script_streams=[{"name": "a_first", "script_name": "Get-Software.ps1"}])
+            for arguments in (("--test",), ("--doctor",)):
+                simulator.clear_log()
+                run = cli.run(*arguments)
+                assert run.code == 0, run.stderr
+                assert len([*simulator.calls("list"), *simulator.calls("link")]) <= 3
+                if arguments == ("--test",):
+                    assert {stream: len(run.records(stream)) for stream in ("a_first", "live_response_results")} == {
+                        "a_first": 1,
+                        "live_response_results": 1,
+                    }
+            wrong = cli.run("--doctor", client_secret="wrong")
+            assert wrong.code == 1
+            assert "sign-in" in wrong.stdout
+
     @pytest.mark.parametrize("arguments", [(), ("--discover",), ("--doctor",)], ids=["run", "discover", "doctor"])
     @pytest.mark.parametrize(
         ("entry", "sentence"),
@@ -416,11 +636,22 @@ class TestDiscovery:
             ({**SOFTWARE, "key_properties": ["nonsense"]}, "nonsense"),
             ({**SOFTWARE, "colour": "red"}, "colour"),
             ({**SOFTWARE, "format": "xml"}, "must be one of"),
+            (None, "must be an object, not null"),
+            ({**SOFTWARE, "schema": {"properties": {"a": {"type": "array", "items": True}}}}, "a bare true or false"),
         ],
-        ids=["no script", "reserved name", "no path", "unknown key", "unknown setting", "unknown format"],
+        ids=[
+            "no script",
+            "reserved name",
+            "no path",
+            "unknown key",
+            "unknown setting",
+            "unknown format",
+            "null",
+            "true",
+        ],
     )
     def test_a_bad_entry_is_one_sentence(
-        self, world: World, make_cli: MakeCli, entry: dict[str, Any], sentence: str, arguments: tuple[str, ...]
+        self, world: World, make_cli: MakeCli, entry: dict[str, Any] | None, sentence: str, arguments: tuple[str, ...]
     ) -> None:
         with Simulator(world.tenant) as simulator:
             run = make_cli(simulator, script_streams=[entry]).run(*arguments)
@@ -462,6 +693,46 @@ def test_selection_and_stream_maps(world: World, make_cli: MakeCli) -> None:
     (record,) = run.records("programs")
     assert (record["name"], record["device"]) == ("b", f"{1:040x}")
     assert "size" not in record
+
+
+def test_decimals_in_a_schema(world: World, make_cli: MakeCli) -> None:
+    """The SDK reads the settings with decimals."""
+    add(world, 1, "Get-Load.ps1", '[{"load": 0.5}, {"load": 0.25}]')
+    schema = {"properties": {"load": {"type": "number", "minimum": 0.3}}}
+    with Simulator(world.tenant) as simulator:
+        cli = make_cli(simulator, script_streams=[{"name": "load", "script_name": "Get-Load.ps1", "schema": schema}])
+        run = cli.run()
+        assert run.code == 0, run.stderr
+        (cli.folder / "catalog.json").write_text(cli.run("--discover").stdout)
+        pinned = cli.run("--catalog", str(cli.folder / "catalog.json"))
+    assert rows(pinned, "load", "load")[0] == (0.5,)
+    assert rows(run, "load", "load") == [(0.5,), (None,)]
+    assert rows(run, "script_output_errors", "column_name", "text") == [("load", "0.25")]
+
+
+def test_a_signal_amid_a_large_result(world: World, make_cli: MakeCli) -> None:
+    add(world, 1, "Get-Software.ps1", software("a"))
+    add(world, 2, "Get-Software.ps1", software(*(f"program {number}" for number in range(100_000))))
+    with Simulator(world.tenant) as simulator:
+        cli = make_cli(simulator, script_streams=[SOFTWARE])
+        process = subprocess.Popen(
+            cli.command(), env=cli.environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if b"program 100" in line and b'"stream":"software"' in line:
+                process.terminate()
+                break
+        lines += process.stdout.readlines()
+        process.stdout.close()
+        assert process.wait() == 143
+        stopped = Run(143, b"".join(lines).decode(), "")
+        assert len(stopped.records("software")) < 100_000
+        rest = cli.run(state=stopped.states[-1])
+    check(rest)
+    assert {key for (key,) in rows(rest, "software", "machine_action_id")} == {action_id(2)}
 
 
 def test_the_connection_test_costs_no_more_with_script_streams(world: World, make_cli: MakeCli) -> None:

@@ -141,7 +141,7 @@ class TestProblems:
             (with_columns(a={"type": "string", "pattern": "("}), "the column a in `schema` is no JSON Schema"),
             (with_columns(a={"type": "array", "items": {"items": {"pattern": "("}}}), "is no JSON Schema"),
             (with_columns(a={"type": "integer", "minimum": "1"}), "the column a in `schema` is no JSON Schema"),
-            (with_columns(a={"type": "object", "$ref": "#/x"}), "or one that refers to others"),
+            (with_columns(a={"type": "object", "$ref": "#/x"}), "or has $ref, uniqueItems or a bare"),
             (with_columns(a={"type": "string", "const": "x"}), "must take null, too"),
             (with_columns(a={"type": "string", "anyOf": [{"minLength": 1, "type": "string"}]}), "must take null, too"),
             (with_columns(a={"type": "string", "format": "email"}), "has a `format` that the tap does not know"),

@@ -56,7 +56,7 @@ class CommandResultsStream(PlannedStream, abc.ABC):
 
     @property
     @override
-    def together(self) -> Sequence[CommandResultsStream]:
+    def read_with(self) -> Sequence[CommandResultsStream]:
         return self._reading.streams
 
     @cached_property

@@ -85,8 +85,8 @@ class PlannedStream(WrittenStream, abc.ABC):
         """Lines for a person: what is going to be read, and what it costs."""
 
     @property
-    def together(self) -> Sequence[PlannedStream]:
-        """The streams that are read in one pass with this one, which may have happened already."""
+    def read_with(self) -> Sequence[PlannedStream]:
+        """The streams that are read in one pass with this one, itself among them."""
         return [self]
 
     @property
@@ -136,17 +136,13 @@ class PlannedStream(WrittenStream, abc.ABC):
         if self.plan is not None:  # another stream has written for this one
             return
         for actions in self.run.batches(self.ABORT_AT_RECORD_COUNT):
-            for stream in self.together:
+            for stream in self.read_with:
                 stream.make_plan(actions)
             for line in self.describe_plan():
                 self.logger.info("%s", line)
             for emission in self.emit():
-                with self.writer.together():
-                    for owner, record in emission.records:
-                        if owner is self:
-                            yield record
-                        else:
-                            owner.write(record)
+                with self.writer.held():
+                    yield from self._write_all(emission)
                 # The SDK has written the records by now.
                 for part in emission.parts:
                     part.stream.finish(part)
@@ -157,9 +153,27 @@ class PlannedStream(WrittenStream, abc.ABC):
                 self.run.lifetime.raise_if_interrupted()
             if self.ABORT_AT_RECORD_COUNT is not None:
                 return  # `--test` wants to see a record, not to pay for a second batch
-            for stream in self.together:
-                stream.current_plan.completed()
+            for stream in self.read_with:
+                stream.complete()
             self.save_state()
+
+    def _write_all(self, emission: Emission) -> Iterator[dict[str, Any]]:
+        """Yield this stream's records for the SDK to write, and write the others."""
+        own: dict[str, Any] | None = None
+        for owner, record in emission.records:
+            # The output of one script may become hundreds of thousands of rows.
+            self.run.lifetime.raise_if_interrupted()
+            if owner is not self:
+                owner.write(record)
+            elif self.ABORT_AT_RECORD_COUNT is None:
+                yield record
+            else:
+                own = own or record  # the SDK stops at the second one, and the other streams would get none
+        if own is not None:
+            yield own
+
+    def complete(self) -> None:
+        """Everything that was planned has been emitted."""
 
     @property
     def current_plan(self) -> Plan:
@@ -204,11 +218,15 @@ class PlannedStream(WrittenStream, abc.ABC):
     def report_progress(self) -> None:
         """A line in the log for a person who waits."""
 
+    def state(self) -> dict[str, Any]:
+        """What the next run has to know of this stream."""
+        return self.current_plan.state()
+
     def save_state(self) -> None:
         """Write a STATE message with which the next run continues exactly here."""
-        for stream in self.together:
+        for stream in self.read_with:
             if stream.plan is not None and stream.is_incremental:
-                stream.stream_state.update({"replication_key": stream.replication_key, **stream.plan.state()})
+                stream.stream_state.update({"replication_key": stream.replication_key, **stream.state()})
         self._unsaved = 0
         self._last_state = time.monotonic()
         self._tap.state_writer.write_state(self._tap.state)

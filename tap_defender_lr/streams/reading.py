@@ -47,7 +47,12 @@ class _Job:
 
     @property
     def is_retry(self) -> bool:
+        """Nobody wants it for the first time."""
         return all(item.retry is not None for _, item in self.wanted)
+
+    @property
+    def has_failed_before(self) -> bool:
+        return any(item.retry is not None for _, item in self.wanted)
 
 
 class Reading:
@@ -97,12 +102,8 @@ class Reading:
             line += f"; {counted(waiting, 'action waits for its device', 'actions wait for their device')}"
         yield f"{line}."
         if jobs and len(self.streams) > 1:
-            wishes = (f"{len(stream.current_plan.items):,} for {stream.name}" for stream in self.streams)
-            yield f"Each is fetched once: {', '.join(wishes)}."
-        for stream in self.streams:
-            if superseded := stream.current_plan.superseded:
-                what = counted(superseded, "older result is", "older results are")
-                yield f"{what} not read into {stream.name}, since a newer one of the same device was."
+            wishes = (f"{stream.name} {len(stream.current_plan.items):,}" for stream in self.streams)
+            yield f"Each is fetched once, whoever wants it: {', '.join(wishes)}."
 
     def emissions(self, limit: int | None, tick: Callable[[], None]) -> Iterator[Emission]:
         """Fetch the results and yield what they become.
@@ -132,12 +133,12 @@ class Reading:
                 continue
             self._handled += 1
             if fetched is not None and fetched.failed is not None:
-                fresh, given_up = self._failed(job, fetched)
-                if fresh:
-                    failures.append(fresh)
+                emission = self._failed(job, fetched)
+                if emission.parts and job.has_failed_before:  # that it fails again says nothing about the service
+                    yield emission
+                elif emission.parts:
+                    failures.append(emission)
                     _stop_if_outage(failures, fetched)
-                if given_up:
-                    yield given_up
                 continue
             # It is no outage: the service answers again.
             yield from failures
@@ -146,7 +147,10 @@ class Reading:
                 outcome = Outcome(job.status or "")
             else:
                 outcome = Outcome.of(fetched, self._run.settings.max_output_bytes)
-            yield _emission(job.wanted, outcome)
+            yield Emission(
+                chain.from_iterable(stream.records(item, outcome) for stream, item in job.wanted),
+                [Part(stream, item) for stream, item in job.wanted],
+            )
         yield from failures
         if time_is_up:
             raise TimeIsUpError
@@ -159,23 +163,20 @@ class Reading:
         fetcher = self._run.fetcher
         return start(lambda: fetcher.fetch(job.action, job.command, patient=patient))
 
-    def _failed(self, job: _Job, fetched: Fetched) -> tuple[Emission | None, Emission | None]:
-        """What a failure becomes where it is new, and where it is given up; elsewhere it is no news."""
+    def _failed(self, job: _Job, fetched: Fetched) -> Emission:
+        """What a failure becomes in the streams where it is new or given up; in the others it is no news."""
         tried = fetched is not _NOT_TRIED
         self._failing_retries += tried and job.is_retry
-        fresh: list[tuple[CommandResultsStream, Item]] = []
-        given_up: list[tuple[CommandResultsStream, Item]] = []
+        records, parts = [], []
         for stream, item in job.wanted:
-            if item.retry is None:
-                fresh.append((stream, item))
-            elif tried and item.retry.is_over(time.time()):
-                given_up.append((stream, item))
-            else:
+            given_up = item.retry is not None and item.retry.is_over(time.time())
+            if not tried or (item.retry is not None and not given_up):
                 stream.counts["still failing"] += 1
-        return (
-            _emission(fresh, Outcome("failed", fetched.failed), failed=True) if fresh else None,
-            _emission(given_up, Outcome("failed", f"{fetched.failed}; given up after 3 days")) if given_up else None,
-        )
+                continue
+            outcome = Outcome("failed", f"{fetched.failed}; given up after 3 days" if given_up else fetched.failed)
+            records.append(stream.records(item, outcome))
+            parts.append(Part(stream, item, failed=not given_up))
+        return Emission(chain.from_iterable(records), parts)
 
     def report_progress(self) -> None:
         """A line in the log for a person who waits."""
@@ -184,15 +185,6 @@ class Reading:
         by_pace = left * (time.monotonic() - self._began) / self._handled if self._handled else 0.0
         remaining = duration(max(by_quota, by_pace))
         logger.info("Progress: %s of %s results, %s left.", f"{self._handled:,}", f"{self._total:,}", remaining)
-
-
-def _emission(
-    wanted: Sequence[tuple[CommandResultsStream, Item]], outcome: Outcome, *, failed: bool = False
-) -> Emission:
-    return Emission(
-        records=chain.from_iterable(stream.records(item, outcome) for stream, item in wanted),
-        parts=[Part(stream, item, failed) for stream, item in wanted],
-    )
 
 
 def _stop_if_outage(failures: Sequence[Emission], last: Fetched) -> None:

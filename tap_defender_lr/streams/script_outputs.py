@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,10 +19,13 @@ from singer_sdk.helpers.conform import TypeConformanceLevel
 from typing_extensions import override
 
 from tap_defender_lr.columns import Table
+from tap_defender_lr.errors import TapError
 from tap_defender_lr.parsing import parse
 from tap_defender_lr.pieces import MAX_TEXT, Reject, shown
-from tap_defender_lr.script_streams import printed_properties, stream_schema
+from tap_defender_lr.planning import Item, StreamState, fingerprint
+from tap_defender_lr.script_streams import RESERVED, column_problems, printed_properties, stream_schema
 from tap_defender_lr.streams.command_results import CommandResultsStream
+from tap_defender_lr.streams.outcome import status_without_asking
 from tap_defender_lr.streams.written import WrittenStream
 from tap_defender_lr.text import clean_text, column_text, counted
 
@@ -35,11 +39,14 @@ if TYPE_CHECKING:
     from tap_defender_lr.decoding import ScriptResult
     from tap_defender_lr.machine_action import Command, MachineAction
     from tap_defender_lr.pieces import Row
-    from tap_defender_lr.planning import Item
     from tap_defender_lr.run import Run
     from tap_defender_lr.script_streams import ScriptStream
     from tap_defender_lr.streams.outcome import Outcome
 
+logger = logging.getLogger(__name__)
+
+MAX_ROWS = 200_000
+"""Rows that one result becomes: ten megabytes of output hold more only if a device wants to fill the warehouse."""
 MAX_ERRORS = 100
 """Errors of one result that have a row of their own: a device may print anything, also ten megabytes of them."""
 
@@ -149,6 +156,7 @@ class ScriptOutputStream(CommandResultsStream):
         self.entry = replace(entry, properties=properties)
         self._companions = companions
         self._matching: dict[str | None, bool] = {}
+        self._newest: dict[tuple[str, str], tuple[str, str]] = {}
 
     @override
     def apply_catalog(self, catalog: Catalog) -> None:
@@ -157,7 +165,11 @@ class ScriptOutputStream(CommandResultsStream):
         pinned = catalog.get_stream(self.name)
         if pinned is not None:
             self._schema = pinned.schema.to_dict()
-            self.entry = replace(self.entry, properties=printed_properties(self._schema))
+            properties = printed_properties(self._schema)
+            for name, column in properties.items():
+                for problem in column_problems(name, column):
+                    raise TapError(f"The catalog's stream {self.name}: {problem}")
+            self.entry = replace(self.entry, properties=properties, key_properties=tuple(self.primary_keys))
 
     @cached_property
     def _table(self) -> Table:
@@ -171,19 +183,53 @@ class ScriptOutputStream(CommandResultsStream):
         items = []
         for item in super().items_of(action) or ():
             name = item.command.script_name if item.command else None
-            replaces = (
-                (action.machine_id, (name or "").casefold()) if self._keeps_the_latest and action.machine_id else None
-            )
             if self._matches(name):
-                items.append(replace(item, replaces=replaces))
+                items.append(replace(item, replaces=self._replaces(item)))
             elif explicit:  # remembered, so that the action is not asked for again
                 items.append(replace(item, moot=True))
         return items
 
+    def _replaces(self, item: Item) -> tuple[str, str] | None:
+        """Device and script, if the rows of a result replace those of an older one in the table."""
+        command = item.command
+        keeps_history = not self.primary_keys or "machine_action_id" in self.primary_keys
+        if keeps_history or command is None or item.action.machine_id is None:
+            return None
+        if status_without_asking(item.action, command) is not None:
+            return None
+        return item.action.machine_id, (command.script_name or "").casefold()
+
+    @override
+    def make_plan(self, actions: Iterable[MachineAction]) -> None:
+        super().make_plan(actions)
+        for replaced, age in self.current_plan.newest.items():
+            self._newest[replaced] = max(self._newest.get(replaced, age), age)
+
+    def _is_outdated(self, item: Item) -> bool:
+        """Whether rows of a newer result were written already. Commands of one action never replace each other."""
+        if item.replaces is None:
+            return False
+        newest = self._newest.get(item.replaces, item.age)
+        return newest > item.age and newest[1] != item.action.id
+
     @property
-    def _keeps_the_latest(self) -> bool:
-        """Whether the rows of a result replace those of an older one."""
-        return "machine_action_id" not in self.primary_keys
+    def _reads(self) -> str:
+        """What the state belongs to: with another choice of scripts, the history has not been read."""
+        return fingerprint(self.entry.script_name.casefold(), *sorted(self.run.settings.script_names))
+
+    @property
+    @override
+    def saved_state(self) -> StreamState:
+        return super().saved_state if self.stream_state.get("reads") == self._reads else StreamState()
+
+    @override
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "reads": self._reads}
+
+    @override
+    def complete(self) -> None:
+        # A stream of a script that seldom runs must not make every run list all that the service has.
+        self.current_plan.completed()
 
     def _may_match(self, command: Command) -> bool:
         """Also true for a command that does not tell its script yet."""
@@ -201,6 +247,11 @@ class ScriptOutputStream(CommandResultsStream):
         if script is None or command is None:  # `live_response_results` tells why
             self.counts[outcome.status] += 1
             return
+        if self._is_outdated(item):
+            self.counts["left out, since a newer result of the same device and script was read"] += 1
+            return
+        if item.replaces is not None:
+            self._newest[item.replaces] = item.age
         about = {
             "machine_action_id": item.action.id,
             "command_index": command.index,
@@ -211,7 +262,8 @@ class ScriptOutputStream(CommandResultsStream):
             "last_update_date_time_utc": item.action.last_update,
         }
         pieces, succeeded = self._parse(outcome, script)
-        rows = _Rows(self._table, self.primary_keys, {**about, "succeeded": succeeded})
+        absent = RESERVED.difference(self.schema["properties"])
+        rows = _Rows(self._table, self.primary_keys, {**about, "succeeded": succeeded}, absent=absent)
         companions = self._companions
         for record in rows.read(pieces):
             if isinstance(record, dict):
@@ -270,45 +322,64 @@ class _Rows:
         complete: The whole output was read and every piece of it has its row.
     """
 
-    def __init__(self, table: Table, keys: Sequence[str], about: Mapping[str, Any]) -> None:
+    def __init__(
+        self, table: Table, keys: Sequence[str], about: Mapping[str, Any], *, absent: Iterable[str] = ()
+    ) -> None:
         self.rows = self.errors = 0
         self.complete = True
         self._table = table
         self._about = about
+        self._absent = tuple(absent)  # from the catalog
         # A row has its own place in its result; without it in the key, two rows can have the same one.
         self._keys = () if "row_index" in keys else tuple(keys)
-        self._seen: dict[tuple[str, ...], tuple[int, int]] = {}
+        self._seen: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._told: set[tuple[str | None, str]] = set()
         self._missing = [key for key in keys if key in about and about[key] is None]
 
     def read(self, pieces: Iterable[Row | Reject]) -> Iterator[dict[str, Any] | Reject]:
         """Yield records, and the errors that have a row of their own."""
-        for piece in pieces:
-            if isinstance(piece, Reject):
-                self.complete = False
-                yield from self._tell([piece])
-                continue
-            cells, errors = self._table.cells(piece)
-            if cells is None or self._missing:
-                self.complete = False
-                if cells is not None:
-                    errors = [
-                        _reject(piece, f"its key column `{self._missing[0]}` is empty: the service does not tell it")
-                    ]
-                yield from self._tell(errors)
-                continue
+        try:
+            for piece in pieces:
+                if self.rows >= MAX_ROWS:
+                    self.complete = False
+                    yield from self._tell([Reject(f"there are more than {MAX_ROWS:,} rows in this result")])
+                    return
+                yield from self._read(piece)
+        except Exception as error:  # one output must never stop the others
+            logger.exception("This is a bug in the tap; please report it with these lines.")
+            self.complete = False
+            yield from self._tell([Reject(f"the tap could not read on ({type(error).__name__}): please report it")])
+
+    def _read(self, piece: Row | Reject) -> Iterator[dict[str, Any] | Reject]:
+        if isinstance(piece, Reject):
+            self.complete = False
+            yield from self._tell([piece])
+            return
+        cells, errors = self._table.cells(piece)
+        if cells is None or self._missing:
+            self.complete = False
+            if cells is not None:
+                reason = f"its key column `{self._missing[0]}` is empty: the service does not tell it"
+                errors = [_reject(piece, reason)]
             yield from self._tell(errors)
-            record = {**self._about, "row_index": piece.index, **cells}
-            if self._keys and (twin := self._twin(record, cells, piece.index)) is not None:
-                if twin:
-                    yield from self._tell([_reject(piece, twin)])
-                continue
-            self.rows += 1
-            yield record
+            return
+        yield from self._tell(errors)
+        if not errors and all(cell is None for cell in cells.values()):
+            yield from self._tell([replace(_reject(piece, "there is nothing in the row"), once=True)])
+            return
+        record = {**self._about, "row_index": piece.index, **cells}
+        if self._keys and (twin := self._twin(record, cells, piece.index)) is not None:
+            yield from self._tell([_reject(piece, twin)] if twin else [])
+            return
+        self.rows += 1
+        for name in self._absent:
+            record.pop(name, None)
+        yield record
 
     def _twin(self, record: Mapping[str, Any], cells: Mapping[str, Any], index: int) -> str | None:
         """What is wrong with a row whose key an earlier row has: nothing if all its columns are the same."""
-        key, content = tuple(str(record.get(name)) for name in self._keys), hash(repr(cells))
+        key = tuple(repr(cell) if isinstance(cell, (dict, list)) else cell for cell in map(record.get, self._keys))
+        content = hash(repr(cells))
         earlier, same = self._seen.setdefault(key, (index, content))
         if earlier == index:
             return None

@@ -15,6 +15,8 @@ from typing_extensions import override
 from tap_defender_lr.stdout import WholeLineWriter
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from singer_sdk import Tap
     from singer_sdk.helpers.types import Context
 
@@ -43,6 +45,16 @@ class WrittenStream(Stream, abc.ABC):
         self._write_schema_message()
         self._write_record_message(record)
         self._written += 1
+
+    @property
+    @override
+    def emit_activate_version_messages(self) -> bool:
+        """Never: after such a message a loader deletes all rows without its version, such as those written before."""
+        return False
+
+    @override
+    def get_batch_config(self, config: Mapping[str, Any]) -> None:
+        """No batch files: their state would not fit what other streams write."""
 
     # Private methods of the SDK.
 

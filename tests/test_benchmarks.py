@@ -54,3 +54,11 @@ def test_peak_memory_stays_below_its_bars() -> None:
     done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("as it should be") == 6
+
+
+def test_parsing_brings_every_row() -> None:
+    command = [sys.executable, "-m", "benchmarks.parsing", "--quick"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "60 results of 100 KB" in done.stdout
+    assert "parsing alone" in done.stdout

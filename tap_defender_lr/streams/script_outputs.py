@@ -251,7 +251,7 @@ class ScriptOutputStream(CommandResultsStream):
             self.counts["left out, since a newer result of the same device and script was read"] += 1
             return
         if item.replaces is not None:
-            self._newest[item.replaces] = item.age
+            self._newest[item.replaces] = max(self._newest.get(item.replaces, item.age), item.age)
         about = {
             "machine_action_id": item.action.id,
             "command_index": command.index,

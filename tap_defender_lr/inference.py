@@ -11,7 +11,8 @@ from collections import Counter, defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from tap_defender_lr.columns import column_name, free
+from tap_defender_lr.cells import free
+from tap_defender_lr.columns import column_name
 from tap_defender_lr.script_streams import MAX_NAME, ScriptStream
 from tap_defender_lr.text import INT64
 from tap_defender_lr.timestamps import normalize

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tap_defender_lr.columns import Table, column_name, free
+from tap_defender_lr.cells import free
+from tap_defender_lr.columns import Table, column_name
 from tap_defender_lr.pieces import Reject, Row
 from tap_defender_lr.text import MAX_DEPTH, TOO_DEEP
 from tests.script_values import stream_of, table_of

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tap_defender_lr.columns import Table, _validator, column_name
+from tap_defender_lr.cells import _validator
+from tap_defender_lr.columns import Table, column_name
 from tap_defender_lr.inference import infer
 from tap_defender_lr.parsing import parse
 from tap_defender_lr.pieces import Reject, Row, to_json

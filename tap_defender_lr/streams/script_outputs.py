@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,8 +20,9 @@ from typing_extensions import override
 from tap_defender_lr.columns import Table
 from tap_defender_lr.errors import TapError
 from tap_defender_lr.parsing import parse
-from tap_defender_lr.pieces import MAX_TEXT, Reject, shown
+from tap_defender_lr.pieces import MAX_TEXT, Reject
 from tap_defender_lr.planning import Item, StreamState, fingerprint
+from tap_defender_lr.result_rows import MAX_ERRORS, ResultRows, bug
 from tap_defender_lr.script_streams import RESERVED, column_problems, printed_properties, stream_schema
 from tap_defender_lr.streams.command_results import CommandResultsStream
 from tap_defender_lr.streams.outcome import status_without_asking
@@ -42,13 +42,6 @@ if TYPE_CHECKING:
     from tap_defender_lr.run import Run
     from tap_defender_lr.script_streams import ScriptStream
     from tap_defender_lr.streams.outcome import Outcome
-
-logger = logging.getLogger(__name__)
-
-MAX_ROWS = 200_000
-"""Rows that one result becomes: ten megabytes of output hold more only if a device wants to fill the warehouse."""
-MAX_ERRORS = 100
-"""Errors of one result that have a row of their own: a device may print anything, also ten megabytes of them."""
 
 _ABOUT_THE_RESULT = (
     th.Property("machine_id", th.StringType, description="Defender's ID of the device."),
@@ -263,7 +256,7 @@ class ScriptOutputStream(CommandResultsStream):
         }
         pieces, succeeded = self._parse(outcome, script)
         absent = RESERVED.difference(self.schema["properties"])
-        rows = _Rows(self._table, self.primary_keys, {**about, "succeeded": succeeded}, absent=absent)
+        rows = ResultRows(self._table, self.primary_keys, {**about, "succeeded": succeeded}, absent=absent)
         companions = self._companions
         for record in rows.read(pieces):
             if isinstance(record, dict):
@@ -290,7 +283,10 @@ class ScriptOutputStream(CommandResultsStream):
         text, cut = script.script_output, script.script_output_truncated
         if outcome.status != "fetched":
             return [Reject(f"the result could not be read: {outcome.error}", (text or "")[:MAX_TEXT])], None
-        parsed = parse(text, self.entry, cut=cut)
+        try:
+            parsed = parse(text, self.entry, cut=cut)
+        except Exception as error:  # noqa: BLE001  one output must never stop the others
+            return [bug(error)], None
         return parsed.pieces, parsed.succeeded
 
     def _error(self, about: Mapping[str, Any], index: int, reject: Reject) -> dict[str, Any]:
@@ -313,90 +309,3 @@ class ScriptOutputStream(CommandResultsStream):
             line += f", {counted(self.counts['errors'], 'error', 'errors')} (see {self._companions.errors.name})"
         others = Counter({kind: n for kind, n in self.counts.items() if kind not in {"results", "rows", "errors"}})
         return ", ".join([line, *(f"{count:,} {kind}" for kind, count in others.most_common())])
-
-
-class _Rows:
-    """The pieces of one result → records and errors, and how many there were.
-
-    Attributes:
-        complete: The whole output was read and every piece of it has its row.
-    """
-
-    def __init__(
-        self, table: Table, keys: Sequence[str], about: Mapping[str, Any], *, absent: Iterable[str] = ()
-    ) -> None:
-        self.rows = self.errors = 0
-        self.complete = True
-        self._table = table
-        self._about = about
-        self._absent = tuple(absent)  # from the catalog
-        # A row has its own place in its result; without it in the key, two rows can have the same one.
-        self._keys = () if "row_index" in keys else tuple(keys)
-        self._seen: dict[tuple[Any, ...], tuple[int, int]] = {}
-        self._told: set[tuple[str | None, str]] = set()
-        self._missing = [key for key in keys if key in about and about[key] is None]
-
-    def read(self, pieces: Iterable[Row | Reject]) -> Iterator[dict[str, Any] | Reject]:
-        """Yield records, and the errors that have a row of their own."""
-        try:
-            for piece in pieces:
-                if self.rows >= MAX_ROWS:
-                    self.complete = False
-                    yield from self._tell([Reject(f"there are more than {MAX_ROWS:,} rows in this result")])
-                    return
-                yield from self._read(piece)
-        except Exception as error:  # one output must never stop the others
-            logger.exception("This is a bug in the tap; please report it with these lines.")
-            self.complete = False
-            yield from self._tell([Reject(f"the tap could not read on ({type(error).__name__}): please report it")])
-
-    def _read(self, piece: Row | Reject) -> Iterator[dict[str, Any] | Reject]:
-        if isinstance(piece, Reject):
-            self.complete = False
-            yield from self._tell([piece])
-            return
-        cells, errors = self._table.cells(piece)
-        if cells is None or self._missing:
-            self.complete = False
-            if cells is not None:
-                reason = f"its key column `{self._missing[0]}` is empty: the service does not tell it"
-                errors = [_reject(piece, reason)]
-            yield from self._tell(errors)
-            return
-        yield from self._tell(errors)
-        if not errors and all(cell is None for cell in cells.values()):
-            yield from self._tell([replace(_reject(piece, "there is nothing in the row"), once=True)])
-            return
-        record = {**self._about, "row_index": piece.index, **cells}
-        if self._keys and (twin := self._twin(record, cells, piece.index)) is not None:
-            yield from self._tell([_reject(piece, twin)] if twin else [])
-            return
-        self.rows += 1
-        for name in self._absent:
-            record.pop(name, None)
-        yield record
-
-    def _twin(self, record: Mapping[str, Any], cells: Mapping[str, Any], index: int) -> str | None:
-        """What is wrong with a row whose key an earlier row has: nothing if all its columns are the same."""
-        key = tuple(repr(cell) if isinstance(cell, (dict, list)) else cell for cell in map(record.get, self._keys))
-        content = hash(repr(cells))
-        earlier, same = self._seen.setdefault(key, (index, content))
-        if earlier == index:
-            return None
-        if content == same:
-            return ""
-        return f"row {earlier} has the same key ({', '.join(self._keys)}): a column is missing in `key_properties`"
-
-    def _tell(self, errors: Iterable[Reject]) -> Iterator[Reject]:
-        for error in errors:
-            if error.once:
-                if (error.column, error.reason) in self._told:
-                    continue
-                self._told.add((error.column, error.reason))
-            self.errors += 1
-            if self.errors <= MAX_ERRORS:
-                yield error
-
-
-def _reject(row: Row, reason: str) -> Reject:
-    return Reject(reason, shown(row.values), row.location, row.index)

@@ -32,8 +32,11 @@ _LEAST, _MOST = INT64[0], INT64[-1]
 _MAX_CACHED_NAMES = 10_000
 #: What ConvertTo-Json prints instead of an object below its depth.
 _DEPTH_CUT = re.compile(
-    r"System\.(?:[A-Za-z]+\.)*[A-Z][A-Za-z]*(?:`\d\[.*\]|\[\])|System\.Collections\.[A-Za-z.]+|"
-    r"System\.Management\.Automation\.PSCustomObject|Microsoft\.Management\.Infrastructure\.CimInstance.*|@\{.*\}",
+    r"@\{.*\}"
+    r"|Microsoft\.Management\.Infrastructure\.CimInstance.*"
+    r"|System\.(?:Collections|ServiceProcess|Diagnostics|Management)(?:\.[A-Z]\w*)+"
+    r"|System(?:\.[A-Z]\w*)+(?:`\d\[.*\]|\[\])"
+    r"|(?:System|Microsoft)(?:\.[A-Z]\w*)+(?: (?:System|Microsoft)(?:\.[A-Z]\w*)+)+",
     re.DOTALL,
 )
 _SPECIAL = frozenset({"/", "S", "M", "@", ""})

@@ -17,6 +17,9 @@ csv.field_size_limit(2**31 - 1)  # of the whole process; the default is 128 KiB
 _DELIMITERS = ",;\t|"
 _SEPARATOR_LINE = re.compile(r' *"?sep=([^"\w ])"? *', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*"')
+_NAME = re.compile(r"[A-Za-z_][\w.()%#/-]*(?: [\w.()%#/-]+){0,3}")
+"""What a column of unknown CSV may be called. Prose has blanks behind its commas, and colons."""
+_FIRST_RECORDS = 20
 _NOISE_LINES = 200
 """Lines among which a header is looked for."""
 
@@ -43,8 +46,13 @@ def looks_like_csv(text: str, columns: Collection[str]) -> bool:
     """
     if columns:
         return _header_line(lines_of(text), columns) is not None
-    first, _, rest = text.lstrip("\n").partition("\n")
-    return len(_fields(first, delimiter_of(first))) > 1 and bool(rest.strip())
+    first, *others = islice((line.rstrip("\n") for line in lines_of(text) if line.strip()), _FIRST_RECORDS)
+    delimiter = delimiter_of(first)
+    header = _fields(first, delimiter)
+    if len(header) < 2 or not (_is_quoted(first, header) or all(map(_NAME.fullmatch, header))):
+        return False
+    same = sum(len(_fields(line, delimiter)) == len(header) for line in others)
+    return bool(others) and same * 2 > len(others)
 
 
 def delimiter_of(header: str) -> str:
@@ -75,44 +83,56 @@ def rows(text: str, columns: Collection[str], cut: str | None) -> Iterator[Row |
         return
     if columns and delimiter is None:
         skipped += _header_line(islice(lines_of(text), skipped, None), columns) or 0
-    source = lines_of(text)
     (header,) = islice(lines_of(text), skipped, skipped + 1)
-    for _ in range(skipped):
-        source.readline()
-    reader = csv.reader(source, delimiter=delimiter or delimiter_of(header), strict=True, skipinitialspace=False)
-    yield from _records(_Records(reader, text, skipped), cut)
+    yield from _records(_Records(text, skipped, delimiter or delimiter_of(header)), cut)
 
 
 class _Records:
-    """The non-blank records of a reader with the number of the line that each begins on."""
+    """The non-blank records of a text, each with the line that it begins on and its number."""
 
-    def __init__(self, reader: Iterator[list[str]], text: str, skipped: int) -> None:
-        self._reader = reader
+    def __init__(self, text: str, skipped: int, delimiter: str) -> None:
         self._text = text
-        self._skipped = skipped
-        self.line = skipped + 1
+        self._delimiter = delimiter
+        self.number = skipped
+        self.first_line = ""
+        self._next_number = skipped + 1
+        self._reader = csv.reader(self._lines(islice(lines_of(text), skipped, None)), delimiter=delimiter, strict=True)
+
+    def _lines(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            if not self.first_line:
+                self.first_line = line
+            self._next_number += 1
+            yield line
 
     def __iter__(self) -> Iterator[list[str] | Reject]:
         while True:
-            self.line = self._skipped + self._reader.line_num + 1  # type: ignore[attr-defined]
+            self.number, self.first_line = self._next_number, ""
             try:
                 fields = next(self._reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                text = "".join(islice(lines_of(self._text), self.line - 1, self.line + 20))
+                text = "".join(islice(lines_of(self._text), self.number - 1, self.number + 20))
                 yield Reject(f"is no CSV ({error})", text.rstrip("\n")[:MAX_TEXT])
                 return
             if fields and (len(fields) > 1 or fields[0].strip()):
                 yield fields
+
+    def is_quoted(self, fields: list[str]) -> bool:
+        return _is_quoted(self.first_line.rstrip("\n"), fields)
+
+    def begins_quoted(self) -> bool:
+        return self.first_line.startswith(('"', self._delimiter))
 
 
 def _records(records: _Records, cut: str | None) -> Iterator[Row | Reject]:
     header: list[str] | None = None
     index = 0
     held: Row | Reject | None = None
+    all_quoted = False
     for fields in records:
-        location = f"line {records.line}"
+        location = f"line {records.number}"
         if isinstance(fields, Reject):
             piece: Row | Reject = Reject(fields.reason, fields.text, location, index if header else None)
         elif header is None:
@@ -120,7 +140,12 @@ def _records(records: _Records, cut: str | None) -> Iterator[Row | Reject]:
             if len({name.casefold() for name in header}) < len(header):
                 yield Reject("its header has a column twice", _shown(fields), location)
                 break
+            all_quoted = records.is_quoted(fields)
             continue
+        elif all_quoted and not records.begins_quoted():  # a warning amid what ConvertTo-Csv prints
+            piece = Reject(
+                "is not quoted as the header is", records.first_line.rstrip("\n")[:MAX_TEXT], location, index
+            )
         elif len(fields) != len(header):
             reason = f"has {len(fields)} fields where the header has {len(header)}"
             piece = Reject(reason, _shown(fields), location, index)
@@ -148,6 +173,11 @@ def _header_line(lines: Iterable[str], columns: Collection[str]) -> int | None:
         if names and sum(name in wanted for name in names) * 2 >= len(names):
             return number
     return None
+
+
+def _is_quoted(line: str, fields: Collection[str]) -> bool:
+    """Whether all fields of a line are quoted, as ConvertTo-Csv prints them."""
+    return line.startswith('"') and line.endswith('"') and line.count('"') == 2 * len(fields)
 
 
 def _fields(line: str, delimiter: str) -> list[str]:

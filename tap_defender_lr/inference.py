@@ -42,7 +42,7 @@ def infer(rows: Iterable[tuple[Row, bool]], stream: ScriptStream) -> dict[str, d
     """
     names = {key.casefold(): key for key in stream.printed_keys}
     kinds: dict[str, Counter[str]] = defaultdict(Counter)
-    text_arrays: dict[str, bool] = {}
+    only_texts: dict[str, bool] = {}
     for row, text_only in rows:
         for printed, value in row.values.items():
             if not printed or len(printed) > MAX_NAME or not printed.isprintable():
@@ -53,9 +53,8 @@ def infer(rows: Iterable[tuple[Row, bool]], stream: ScriptStream) -> dict[str, d
                 continue
             plain = free(value)
             kinds[name][_kind(plain, text_only=text_only)] += 1
-            if isinstance(plain, list):
-                all_texts = all(entry is None or isinstance(entry, str) for entry in plain)
-                text_arrays[name] = text_arrays.get(name, True) and all_texts
+            entries = plain if isinstance(plain, list) else [plain]
+            only_texts[name] = only_texts.get(name, True) and all(e is None or isinstance(e, str) for e in entries)
     common = set(sorted(kinds, key=lambda name: -sum(kinds[name].values()))[:MAX_COLUMNS])
     columns = {}
     for name, seen in kinds.items():
@@ -65,7 +64,7 @@ def infer(rows: Iterable[tuple[Row, bool]], stream: ScriptStream) -> dict[str, d
         if name in stream.printed_keys and kind in {"object", "array"}:
             kind = "string"
         columns[name] = dict(_SCHEMAS.get(kind, {"type": kind}))
-        if kind == "array" and text_arrays.get(name):
+        if kind == "array" and only_texts[name]:
             columns[name]["items"] = {"type": ["string", "null"]}
     return columns
 
@@ -93,4 +92,6 @@ def _narrowest(kinds: Counter[str]) -> str:
     seen = kinds.keys() - {"null"}
     if len(seen) == 1:
         return seen.pop()
+    if "array" in seen:  # PowerShell prints a list of one as what is in it
+        return "array"
     return "number" if seen == {"integer", "number"} else "string"

@@ -93,14 +93,16 @@ def line_object(line: str) -> Any:
     try:
         return whole(line)
     except ValueError as error:
-        return ValueError(str(error))  # without its traceback, which takes far more memory than the line
+        # Without its traceback, which takes far more memory than the line, and without Python's place in the line.
+        return ValueError(str(error).partition(": line ")[0])
 
 
 def amid_text(text: str) -> list[Document | Broken]:
     """The documents that stand somewhere in the text, in order.
 
-    Those that have lines of their own count; only if there are none, the longest one within a line does. The search
-    goes on where a document cannot be read any further, never inside of what was read: a piece of a document is none.
+    Those that have lines of their own count; only if there are none, the longest one within a line does, and that there
+    are more is told. The search goes on where a document cannot be read any further, never inside of what was read: a
+    piece of a document is none.
     After a document without an end nothing more is looked for.
     """
     groups: list[list[Document]] = []
@@ -117,8 +119,11 @@ def amid_text(text: str) -> list[Document | Broken]:
     ]
     if not own:
         inline = [document for group in groups for document in group if document.value and _is_data(document)]
-        own += [max(inline, key=lambda document: document.end - document.start)] if inline else []
-    return own + broken
+        own += inline and [max(inline, key=lambda document: document.end - document.start)]
+        if others := [document for document in inline if document is not own[0]]:
+            reason = "stands within a line, and so does a longer one, which is read: print data on lines of its own"
+            broken.append(Broken(others[0].start, reason))
+    return sorted(own + broken, key=lambda found: found.start)
 
 
 def _scan(text: str) -> Iterator[Document | Broken]:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 CUT = "the output was cut at `max_output_bytes`: raise it, or let the script print less"
 _ESCAPE = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)?|\x1b[@-Z\\\\-_]")
-_MARK = re.compile("^\ufeff+", re.MULTILINE)
+_MARK = re.compile("^([ \\t]*)\\ufeff+", re.MULTILINE)
+_TRANSCRIPT_END = re.compile(r"^\*{10,}\n(?:[^\n]*\n){1,3}\*{10,}\s*\Z", re.MULTILINE)
 _LINE = re.compile(r"[^\n]+")
 _MAX_LINE = 10_000
 _TRUTH = {"true": True, "1": True, "false": False, "0": False}
@@ -95,22 +96,19 @@ def _take_apart(text: str, stream: ScriptStream, missing: str | None) -> _Parts:
 
 def _amid_text(text: str, stream: ScriptStream, missing: str | None) -> _Parts:
     """`auto`: lines of JSON, JSON amid other text, or CSV."""
-    if csv_rows.begins_as_csv(text, stream.properties or ()):
+    columns = stream.properties or ()
+    may_be_csv = stream.records_path is None and stream.success_field is None  # both speak of JSON
+    if may_be_csv and csv_rows.begins_as_csv(text, columns):
         return _csv(text, stream, missing)
     if stream.records_path is None and json_documents.are_lines(text):
         objects = (piece.values for piece in _of_lines(text) if isinstance(piece, Row))
         return _Parts(_with(missing, _of_lines(text, amid_text=True)), objects)
     if documents := json_documents.amid_text(text):
         return _json(text, documents, stream, missing)
-    if csv_rows.looks_like_csv(text, stream.properties or ()):
+    if may_be_csv and csv_rows.looks_like_csv(text, columns):
         return _csv(text, stream, missing)
-    return _Parts(
-        [
-            Reject(
-                missing or "neither JSON nor CSV is in the output; if it is one of them, set `format`", _beginning(text)
-            )
-        ]
-    )
+    reason = missing or "neither JSON nor CSV is in the output; if it is one of them, set `format`"
+    return _Parts([Reject(reason, _beginning(text))])
 
 
 def _csv(text: str, stream: ScriptStream, missing: str | None) -> _Parts:
@@ -132,12 +130,13 @@ def _with(missing: str | None, pieces: Iterable[Row | Reject]) -> Iterator[Row |
 
 
 def _plain(text: str) -> str:
-    """Without colours and byte order marks, and with line feeds only."""
+    """Without colours, byte order marks and the end of a transcript, and with line feeds only."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\x1b" in text:
         text = _ESCAPE.sub("", text)
-    return _MARK.sub("", text) if "\ufeff" in text else text
+    text = _MARK.sub(r"\1", text) if "\ufeff" in text else text
+    return text[: end.start()] if (end := _TRANSCRIPT_END.search(text, max(len(text) - _MAX_LINE, 0))) else text
 
 
 def _between(text: str, start: str, end: str | None, missing: str | None) -> tuple[str | None, str | None]:

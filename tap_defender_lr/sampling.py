@@ -12,7 +12,7 @@ from tap_defender_lr.client import PAGE_SIZE
 from tap_defender_lr.errors import CallsSpentError, NotFoundError, ReadFailedError, TapError
 from tap_defender_lr.inference import infer
 from tap_defender_lr.parsing import parse
-from tap_defender_lr.pieces import Row
+from tap_defender_lr.pieces import Reject, Row
 from tap_defender_lr.streams.outcome import Outcome, status_without_asking
 from tap_defender_lr.text import counted
 from tap_defender_lr.workers import start, take
@@ -20,7 +20,6 @@ from tap_defender_lr.workers import start, take
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from tap_defender_lr.decoding import ScriptResult
     from tap_defender_lr.machine_action import Command, MachineAction
     from tap_defender_lr.run import Run
     from tap_defender_lr.script_streams import ScriptStream
@@ -38,8 +37,10 @@ class Sampler:
     """Reads a few results for each script stream, with at most `MAX_CALLS` calls for all of them together.
 
     Attributes:
-        samples: Name of the script stream → what its scripts printed, newest first.
-        failures: Name of the script stream → why a result could not be read.
+        samples: Name of the script stream → the rows of results that have any, newest first, each with whether all its
+            values are texts.
+        failures: Name of the script stream → why a result could not be read, or has no rows.
+        unreadable: Results that could not be read.
         spent: All calls were spent before every stream had its samples.
     """
 
@@ -47,8 +48,9 @@ class Sampler:
         self._run = run
         self._streams = streams
         self._client, self._fetcher = run.client, run.fetcher  # made here, not on the worker thread
-        self.samples: dict[str, list[ScriptResult]] = {stream.name: [] for stream in streams}
+        self.samples: dict[str, list[list[tuple[Row, bool]]]] = {stream.name: [] for stream in streams}
         self.failures: dict[str, str] = {}
+        self.unreadable = 0
         self.spent = False
 
     def read(self) -> None:
@@ -68,11 +70,13 @@ class Sampler:
             return
         fetched = self._fetcher.fetch(action, command, patient=False)
         outcome = Outcome.of(fetched, self._run.settings.max_output_bytes)
+        self.unreadable += outcome.status == "failed"
         for stream in takers:
-            if outcome.status == "fetched" and outcome.script is not None and outcome.script.script_output:
-                self.samples[stream.name].append(outcome.script)
-            elif outcome.status == "failed":
-                self.failures[stream.name] = outcome.error or ""
+            rows, problem = _rows(stream, outcome)
+            if rows:
+                self.samples[stream.name].append(rows)
+            elif problem:
+                self.failures[stream.name] = problem
 
     def _hungry(self) -> list[ScriptStream]:
         return [stream for stream in self._streams if len(self.samples[stream.name]) < _SAMPLES]
@@ -135,13 +139,13 @@ def infer_columns(run: Run, streams: Sequence[ScriptStream]) -> dict[str, dict[s
     sampler = Sampler(run, streams)
     take(start(sampler.read), run.lifetime)
     samples = sampler.samples
-    if sampler.failures and not any(samples.values()):
+    if sampler.unreadable and not any(samples.values()):
         reason = next(iter(sampler.failures.values()))
         raise TapError(
             f"The columns of {', '.join(samples)} cannot be inferred, since no result can be read: {reason}. Try again "
             "when that is mended, or write a `schema` into `script_streams`."
         )
-    columns = {stream.name: _columns(stream, samples[stream.name]) for stream in streams}
+    columns = {stream.name: infer(chain.from_iterable(samples[stream.name]), stream) for stream in streams}
     told = (
         f"{name} ({counted(len(samples[name]), 'result', 'results')}, {counted(len(found), 'column', 'columns')})"
         for name, found in columns.items()
@@ -160,7 +164,7 @@ def infer_columns(run: Run, streams: Sequence[ScriptStream]) -> dict[str, dict[s
 def _warn(stream: ScriptStream, sampler: Sampler) -> None:
     """Why there is nothing to infer columns from, and what that means."""
     if stream.name in sampler.failures:
-        why = f"No result of {stream.script_name} could be read ({sampler.failures[stream.name]})"
+        why = f"No result of {stream.script_name} that was looked at has rows ({sampler.failures[stream.name]})"
     elif sampler.spent:
         why = f"No result of {stream.script_name} was read, since {MAX_CALLS} calls were spent on others"
     else:
@@ -173,10 +177,11 @@ def _warn(stream: ScriptStream, sampler: Sampler) -> None:
     )
 
 
-def _columns(stream: ScriptStream, samples: Sequence[ScriptResult]) -> dict[str, dict[str, Any]]:
-    rows = []
-    for script in samples:
-        parsed = parse(script.script_output, stream, cut=script.script_output_truncated)
-        pieces = islice(parsed.pieces, _ROWS)
-        rows += [(piece, parsed.text_only) for piece in pieces if isinstance(piece, Row)]
-    return infer(rows, stream)
+def _rows(stream: ScriptStream, outcome: Outcome) -> tuple[list[tuple[Row, bool]], str | None]:
+    """The rows of one result, or why there are none."""
+    if outcome.status != "fetched" or outcome.script is None:
+        return [], outcome.error
+    parsed = parse(outcome.script.script_output, stream, cut=outcome.script.script_output_truncated)
+    pieces = list(islice(parsed.pieces, _ROWS))
+    rows = [(piece, parsed.text_only) for piece in pieces if isinstance(piece, Row)]
+    return rows, next((piece.reason for piece in pieces if isinstance(piece, Reject)), None)

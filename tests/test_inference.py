@@ -44,7 +44,9 @@ def infer_from(*rows: dict[str, Any], text_only: bool = False, **entry: Any) -> 
         ([["a"], [1]], {"type": "array"}),
         ([[{"a": 1}]], {"type": "array"}),
         ([{"value": ["a"], "Count": 1}], TEXTS),
-        ([[1], {"a": 1}], {"type": "string"}),
+        ([[1], {"a": 1}], {"type": "array"}),
+        ([["a"], "b", None], TEXTS),
+        ([["a"], 1], {"type": "array"}),
         ([None, "", "\x00"], {"type": "string"}),
     ],
 )

@@ -123,10 +123,16 @@ class TestAmidText:
         assert values(f"{before}{document}\n{before}") == AB
         assert values(f"{before} \ufeff{document} \n{before}".replace("\n", "\r\n")) == AB
 
+    def test_of_several_within_lines_the_longest_is_read_and_the_others_are_told(self) -> None:
+        rows, (reject,) = read('found {"a": 1}\nand {"a": 22}!\nand {"a": 3}')
+        assert [row.values for row in rows] == [{"a": 22}]
+        assert reject.reason.startswith("the JSON document stands within a line, and so does a longer one")
+        assert (reject.location, reject.text[:8]) == ("line 1", '{"a": 1}')
+
     @pytest.mark.parametrize(
         ("output", "rows"),
         [
-            ('found {"a": 1} and {"a": 22}!', [{"a": 22}]),
+            ('found {"a": 22}!', [{"a": 22}]),
             ('Result: [{"a": 1}, {"a": 2}]', AB),
             ('x [{"a": 1}]\n{"a": 2}\n', [{"a": 2}]),
             ('x\n{"a": 1} {"a": 2}\nx', AB),
@@ -134,7 +140,7 @@ class TestAmidText:
             ("x\n[]\n", []),
             ('x\n[1]\n{"a": 1}\nx\ny', [{"a": 1}]),
         ],
-        ids=["longest", "list inline", "own line first", "two in a line", "two with text between", "empty", "note"],
+        ids=["inline", "list inline", "own line first", "two in a line", "two with text between", "empty", "note"],
     )
     def test_which(self, output: str, rows: list[dict[str, Any]]) -> None:
         assert values(output) == rows
@@ -505,3 +511,49 @@ def test_a_deep_document_is_a_row() -> None:
     rows, rejects = read(f'[{{"a": 1, "deep": {deep(20_000)}}}, {{"a": 2}}]')
     assert [row.values["a"] for row in rows] == [1, 2]
     assert rejects == []
+
+
+class TestProseIsNoTable:
+    """Without known columns, `auto` takes only what looks like a table."""
+
+    @pytest.mark.parametrize(
+        "output",
+        [
+            "Get-Software: cannot read the registry, access denied\nat line 5, char 3\n",
+            "Found 3 problems, please look\nDisk C is full, call IT\nDone, bye\n",
+            "WARNING: slow, very slow\nName,Version\na,1\n",
+            "adduser\t3.134\tall\nzlib1g\t1.2\tall\nbash\t5.2\tall\n",
+            "Name,Version\n",
+        ],
+        ids=["error", "sentences", "warning first", "no header", "header only"],
+    )
+    def test_one_error(self, output: str) -> None:
+        rows, rejects = read(output)
+        assert (rows, [reject.text for reject in rejects]) == ([], [output])
+
+    @pytest.mark.parametrize(
+        ("output", "rows"),
+        [
+            ("Name,Install Date\na,1\nb,2\n", 2),
+            ('"Name","What: it, does"\n"a","1"\n', 1),
+            ("Name;Size (KB);C:/x%\na;1;2\n", 0),
+            ("Name;Size (KB);x/s\na;1;2\n", 1),
+        ],
+        ids=["blanks", "quoted", "a colon", "signs"],
+    )
+    def test_a_table(self, output: str, rows: int) -> None:
+        assert len(read(output)[0]) == rows
+
+    @pytest.mark.parametrize("entry", [{"records_path": "$.a[*]"}, {"success_field": "$.ok"}])
+    def test_what_speaks_of_json_is_never_csv(self, entry: dict[str, Any]) -> None:
+        assert read("Name,Size\na,1\nb,2\n", **entry)[0] == []
+
+    def test_the_end_of_a_transcript_is_none_of_the_data(self) -> None:
+        stars = "*" * 22
+        end = f"{stars}\r\nWindows PowerShell transcript end\r\nEnd time: 20261124\r\n{stars}\r\n"
+        assert values(f'"Name"\r\n"a"\r\n{end}', format="csv") == [{"Name": "a"}]
+
+    def test_a_warning_amid_quoted_csv_is_no_row(self) -> None:
+        rows, (reject,) = read('"Name","Status"\n"a","1"\nWARNING: b failed, skipped\n,"2"\n"c\nd","3"\n')
+        assert [row.values["Name"] for row in rows] == ["a", None, "c\nd"]
+        assert (reject.reason, reject.location) == ("is not quoted as the header is", "line 3")

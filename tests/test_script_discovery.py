@@ -151,6 +151,18 @@ class TestDiscovery:
         assert run.code == 0, run.stderr
         assert "was read, since 20 calls were spent on others" in run.stderr
 
+    def test_results_without_rows_tell_nothing_and_that_is_said(self, world: World, make_cli: MakeCli) -> None:
+        add(world, 1, "Get-Evil.ps1", json.dumps([{"Name": "evil", "Path": "C:/x"}]))
+        for number in range(2, 9):
+            add(world, number, "Get-Evil.ps1", "[]")
+        add(world, 9, "Get-Text.ps1", "Name  Value\n----  -----\na     1\n")
+        entries = [{"name": "evil", "script_name": "Get-Evil.ps1"}, {"name": "text", "script_name": "Get-Text.ps1"}]
+        with Simulator(world.tenant) as simulator:
+            run, catalog = self.catalog(make_cli(simulator, script_streams=entries))
+        (evil,) = [entry for entry in catalog["streams"] if entry["tap_stream_id"] == "evil"]
+        assert {"Name", "Path"} < evil["schema"]["properties"].keys()
+        assert "No result of Get-Text.ps1 that was looked at has rows (neither JSON nor CSV" in run.stderr
+
     def test_an_outage_pins_no_empty_table(self, world: World, make_cli: MakeCli) -> None:
         add(world, 1, "Get-Software.ps1", software("a"))
         with Simulator(world.tenant) as simulator:

@@ -83,9 +83,7 @@ class ScriptOutputErrorsStream(_CompanionStream):
         ),
         *_ABOUT_THE_RESULT,
         th.Property("row_index", th.IntegerType, description="Row that it belongs to; null if it is no row at all."),
-        th.Property(
-            "column_name", th.StringType, description="Column that is null because of it; null if it is the row."
-        ),
+        th.Property("column_name", th.StringType, description="Column that it concerns; null if it concerns the row."),
         th.Property("location", th.StringType, description="Where in the output it stands."),
         th.Property("reason", th.StringType, description="What is wrong with it."),
         th.Property("text", th.StringType, description="Its first 1,000 characters."),
@@ -105,7 +103,7 @@ class ScriptOutputSnapshotsStream(_CompanionStream):
         th.Property(
             "complete",
             th.BooleanType,
-            description="The whole output was read and no row was rejected: what is not in it is not on the device.",
+            description="The whole output was read, and each key in it has its row: what is not in it has gone.",
         ),
         th.Property("succeeded", th.BooleanType, description="The verdict of the script; null when it is unknown."),
     ).to_dict()

@@ -15,9 +15,12 @@ function Get-Text($Value) {
 
 $volumes = @()
 try {
-    $volumes = @(Get-BitLockerVolume -ErrorAction Stop)
+    # One odd volume must not hide the others.
+    $failed = @()
+    $volumes = @(Get-BitLockerVolume -ErrorAction SilentlyContinue -ErrorVariable failed)
+    foreach ($failure in $failed) { $problems += "A volume could not be read: $($failure.Exception.Message)" }
 } catch {
-    # On servers BitLocker is a feature that may not be installed.
+    # On servers BitLocker is a feature that may not be installed: then there is no such command.
     $problems += "BitLocker could not be asked: $($_.Exception.Message)"
 }
 
@@ -44,8 +47,13 @@ $rows = @(foreach ($volume in $volumes) {
     }
 })
 
+# Each key once, compared character by character: Sort-Object -Unique takes what differs in case or in an invisible
+# character for the same.
+$seen = New-Object 'System.Collections.Generic.HashSet[string]' -ArgumentList ([StringComparer]::Ordinal)
+$rows = @($rows | Where-Object { $seen.Add("$($_.mount_point)") })
+
 ConvertTo-Json -Depth 4 -Compress -InputObject ([ordered]@{
     succeeded = ($problems.Count -eq 0)
     errors = @($problems)
-    volumes = @($rows | Sort-Object -Property mount_point -Unique)
+    volumes = @($rows | Sort-Object -Property mount_point)
 })

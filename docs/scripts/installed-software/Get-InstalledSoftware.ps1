@@ -19,9 +19,10 @@ function Get-Known($Value) {
 
 # Installers write the day as 20240930, if at all; some write it in their own way, which is left out.
 function Get-Day($Value) {
-    $text = Get-Text $Value
-    if ($text -match '^(\d{4})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])$') {
-        "$($Matches[1])-$($Matches[2])-$($Matches[3])"
+    $day = [datetime]::MinValue
+    $culture = [System.Globalization.CultureInfo]::InvariantCulture
+    if ([datetime]::TryParseExact((Get-Text $Value), 'yyyyMMdd', $culture, 'None', [ref]$day)) {
+        $day.ToString('yyyy-MM-dd', $culture)
     } else {
         $null
     }
@@ -61,8 +62,13 @@ $rows = @(foreach ($view in $views) {
     }
 })
 
+# Each key once, compared character by character: Sort-Object -Unique takes what differs in case or in an invisible
+# character for the same.
+$seen = New-Object 'System.Collections.Generic.HashSet[string]' -ArgumentList ([StringComparer]::Ordinal)
+$rows = @($rows | Where-Object { $seen.Add(($_.name, $_.version, $_.source) -join "`t") })
+
 ConvertTo-Json -Depth 4 -Compress -InputObject ([ordered]@{
     succeeded = ($problems.Count -eq 0)
     errors = @($problems)
-    software = @($rows | Sort-Object -Property name, version, source -Unique)
+    software = @($rows | Sort-Object -Property name, version, source)
 })

@@ -63,7 +63,8 @@ from_applications() {
 collect() {
     found=no
     if have dpkg-query; then found=yes; from_dpkg; fi
-    if have rpm; then found=yes; from_rpm; fi
+    # Where rpm is only a tool, as on Debian, it has no database (and would fail, or list nothing).
+    if have rpm && { [ -d /var/lib/rpm ] || [ -d /usr/lib/sysimage/rpm ]; }; then found=yes; from_rpm; fi
     for database in /lib/apk/db/installed /usr/lib/apk/db/installed; do
         # On newer systems /lib is /usr/lib: what is read twice is printed once.
         if [ -r "$database" ]; then found=yes; from_apk "$database"; fi
@@ -73,9 +74,10 @@ collect() {
 }
 
 collect | sort -u | awk -F '\t' '
-    # A text as JSON, null if it is empty. Bytes that are no UTF-8 become U+FFFD.
+    # A text as JSON, null if it is empty, cut after 4,000 bytes. Bytes that are no UTF-8 become U+FFFD.
     function text(s,    out, i, c, b, d, n, k) {
         if (s == "") return "null"
+        if (length(s) > 4000) s = substr(s, 1, 4000) "..."
         if (s !~ /[^] !#-[^-~]/) return "\"" s "\""
         for (i = 1; i <= length(s); i++) {
             b = code[c = substr(s, i, 1)]

@@ -47,8 +47,13 @@ $rows = @(foreach ($endpoint in $endpoints) {
     }
 })
 
+# Each key once, compared character by character: Sort-Object -Unique takes what differs in case or in an invisible
+# character for the same.
+$seen = New-Object 'System.Collections.Generic.HashSet[string]' -ArgumentList ([StringComparer]::Ordinal)
+$rows = @($rows | Where-Object { $seen.Add(($_.protocol, $_.local_address, $_.local_port, $_.process_id) -join "`t") })
+
 ConvertTo-Json -Depth 4 -Compress -InputObject ([ordered]@{
     succeeded = ($problems.Count -eq 0)
     errors = @($problems)
-    ports = @($rows | Sort-Object -Property protocol, local_address, local_port, process_id -Unique)
+    ports = @($rows | Sort-Object -Property protocol, local_address, local_port, process_id)
 })

@@ -10,13 +10,9 @@ problem() { printf 'E\t%s\n' "$1"; }
 
 from_proc() {
     [ "$(id -u)" = 0 ] || problem 'Processes of other users could not be seen: run as root.'
-    {
-        for protocol in tcp tcp6 udp udp6; do
-            [ ! -r "/proc/net/$protocol" ] || sed "s/^/socket $protocol /" "/proc/net/$protocol"
-        done
-        # Which process has which socket open, and which program it is.
-        ls -ln /proc/[0-9]*/exe /proc/[0-9]*/fd 2>/dev/null
-    } | awk -v OFS='\t' '
+    # Which process has which socket open. The names of files come from anybody: none may break a line (-q).
+    if ls -q / >/dev/null 2>&1; then quoted=-q; else quoted=; fi
+    ls -ln $quoted /proc/[0-9]*/fd 2>/dev/null | awk -v OFS='\t' '
         function nibble(s, at) { return index("123456789ABCDEF", substr(s, at, 1)) }
         function byte(s, at) { return 16 * nibble(s, at) + nibble(s, at + 1) }
         # The kernel writes words of four bytes, the last byte first.
@@ -45,27 +41,34 @@ from_proc() {
                 for (n = split(line, part, "/"); n > 0 && found == ""; n--)
                     if (part[n] ~ /\.service$/) found = part[n]
             close(file)
+            gsub(/\t/, " ", found)
             return found
         }
-        $1 == "socket" && ($2 ~ /^tcp/ && $6 == "0A" || $2 ~ /^udp/ && $6 == "07") {
-            address[++sockets] = $4
-            protocol[sockets] = $2
-            inode[sockets] = $12
+        # The program of a process; a line feed in its name becomes a blank.
+        function program(pid,    command, line, path) {
+            command = "ls -ln /proc/" pid "/exe 2>/dev/null"
+            while ((command | getline line) > 0) path = path (path == "" ? "" : " ") line
+            close(command)
+            if (!index(path, " -> ")) return ""
+            gsub(/\t/, " ", path)
+            return substr(path, index(path, " -> ") + 4)
         }
+        function sockets_of(kind, state,    file, line, part) {
+            file = "/proc/net/" kind
+            while ((getline line < file) > 0) if (split(line, part, " ") >= 10 && part[4] == state) {
+                address[++sockets] = part[2]
+                protocol[sockets] = kind
+                inode[sockets] = part[10]
+            }
+            close(file)
+        }
+        BEGIN { sockets_of("tcp", "0A"); sockets_of("tcp6", "0A"); sockets_of("udp", "07"); sockets_of("udp6", "07") }
         /^\/proc\/[0-9]+\/fd:$/ { split($0, part, "/"); pid = part[3] }
-        / -> socket:\[[0-9]+\]$/ {
+        # What is linked begins after the first arrow: a file whose name ends like a socket is none.
+        /^l[^>]* [0-9]+ -> socket:\[[0-9]+\]$/ {
             number = $NF
             gsub(/[^0-9]/, "", number)
             pids[number] = pids[number] " " pid
-        }
-        / \/proc\/[0-9]+\/exe -> / {
-            path = $0
-            sub(/^.* \/proc\//, "", path)
-            id = path
-            sub(/\/.*$/, "", id)
-            sub(/^[^>]* -> /, "", path)
-            gsub(/\t/, " ", path)
-            exe[id] = path
         }
         END {
             for (i = 1; i <= sockets; i++) {
@@ -73,19 +76,26 @@ from_proc() {
                 host = protocol[i] ~ /6$/ ? ipv6(part[1]) : ipv4(part[1])
                 port = byte(part[2], 1) * 256 + byte(part[2], 3)
                 n = split(inode[i] in pids ? pids[inode[i]] : "0", owner, " ")
-                for (k = 1; k <= n; k++)
-                    print "R", substr(protocol[i], 1, 3), host, port, owner[k], \
-                        (owner[k] ? first_line("/proc/" owner[k] "/comm") : ""), exe[owner[k]], \
-                        (owner[k] ? service(owner[k]) : "")
+                for (k = 1; k <= n; k++) {
+                    id = owner[k]
+                    if (id && !(id in exe)) {
+                        exe[id] = program(id)
+                        comm[id] = first_line("/proc/" id "/comm")
+                        unit[id] = service(id)
+                    }
+                    print "R", substr(protocol[i], 1, 3), host, port, id, comm[id], exe[id], unit[id]
+                }
             }
         }'
 }
 
 from_lsof() {
+    [ "$(id -u)" = 0 ] || problem 'Processes of other users could not be seen: run as root.'
     command -v lsof >/dev/null 2>&1 || problem 'lsof was not found.'
-    { ps -axo pid=,comm=; lsof -nP -iTCP -iUDP -sTCP:LISTEN -F ptPn 2>/dev/null; } | awk -v OFS='\t' '
-        /^ *[0-9]+ / { id = $1; sub(/^ *[0-9]+ +/, ""); path[id] = $0; next }
-        /^p/ { pid = substr($0, 2) }
+    # The names of programs come from anybody, too: each of their lines is marked.
+    { ps -axo pid=,comm= | sed 's/^/ps /'; lsof -nP -iTCP -iUDP -sTCP:LISTEN -F ptPn 2>/dev/null; } | awk -v OFS='\t' '
+        /^ps +[0-9]+ / { id = $2; sub(/^ps +[0-9]+ +/, ""); if (!(id in path)) path[id] = $0; next }
+        /^p[0-9]+$/ { pid = substr($0, 2) }
         /^t/ { type = substr($0, 2) }
         /^P/ { protocol = tolower(substr($0, 2)) }
         /^n/ && !/->/ && !/:\*$/ {
@@ -104,9 +114,10 @@ tab=$(printf '\t')
 if [ "$(uname -s)" = Darwin ]; then from_lsof
 elif [ -r /proc/net/tcp ]; then from_proc
 else problem '/proc/net/tcp could not be read.'; fi | sort -t "$tab" -k 1,3 -k 4,4n -k 5,5n | awk -F '\t' '
-    # A text as JSON, null if it is empty. Bytes that are no UTF-8 become U+FFFD.
+    # A text as JSON, null if it is empty, cut after 4,000 bytes. Bytes that are no UTF-8 become U+FFFD.
     function text(s,    out, i, c, b, d, n, k) {
         if (s == "") return "null"
+        if (length(s) > 4000) s = substr(s, 1, 4000) "..."
         if (s !~ /[^] !#-[^-~]/) return "\"" s "\""
         for (i = 1; i <= length(s); i++) {
             b = code[c = substr(s, i, 1)]

@@ -37,16 +37,33 @@ $rows = @(foreach ($member in $members) {
         # Asked for accounts of this device only: others would have to be looked up.
         $disabled = if ($isLocal) { Get-Property $member 'AccountDisabled' } else { $null }
         $bytes = Get-Property $member 'objectSid'
-        $id = $parts[-1]
-        if ($bytes) { $id = (New-Object System.Security.Principal.SecurityIdentifier([byte[]]$bytes, 0)).Value }
+        $name = (@($parts | Select-Object -Last 2)) -join '\'
+        $id = $null
+        if ($bytes) {
+            $id = (New-Object System.Security.Principal.SecurityIdentifier([byte[]]$bytes, 0)).Value
+        } elseif ($parts.Count -eq 1 -and $name -match '^S-1-[0-9-]+$') {
+            # An account that no longer exists is named by its SID.
+            $id = $name
+        } elseif ($parts.Count -ge 2) {
+            try {
+                $account = New-Object System.Security.Principal.NTAccount($parts[-2], $parts[-1])
+                $id = $account.Translate([System.Security.Principal.SecurityIdentifier]).Value
+            } catch { }
+        }
         $origin = 'domain'
-        if ($isLocal) { $origin = 'local' }
+        if (-not $id) {
+            # The whole path, so that no two members share an ID.
+            $id = if ($name) { $parts -join '\' } else { "unknown member $($problems.Count + 1)" }
+            $origin = 'unknown'
+            $problems += "The SID of $id could not be read."
+        }
+        elseif ($isLocal) { $origin = 'local' }
         elseif ($id -like 'S-1-12-1-*') { $origin = 'entra' }
         elseif ($parts[-1] -like 'S-1-*') { $origin = 'unknown' }
         elseif ($id -notlike 'S-1-5-21-*') { $origin = 'system' }
         [pscustomobject]@{
-            account_id = if ($id) { $id } else { 'unknown' }
-            name = Get-Text ((@($parts | Select-Object -Last 2)) -join '\')
+            account_id = $id
+            name = Get-Text $name
             account_type = $type
             origin = $origin
             enabled = if ($disabled -is [bool]) { -not $disabled } else { $null }
@@ -57,8 +74,13 @@ $rows = @(foreach ($member in $members) {
     }
 })
 
+# Each key once, compared character by character: Sort-Object -Unique takes what differs in case or in an invisible
+# character for the same.
+$seen = New-Object 'System.Collections.Generic.HashSet[string]' -ArgumentList ([StringComparer]::Ordinal)
+$rows = @($rows | Where-Object { $seen.Add("$($_.account_id)") })
+
 ConvertTo-Json -Depth 4 -Compress -InputObject ([ordered]@{
     succeeded = ($problems.Count -eq 0)
     errors = @($problems)
-    administrators = @($rows | Sort-Object -Property account_id -Unique)
+    administrators = @($rows | Sort-Object -Property account_id)
 })

@@ -9,12 +9,17 @@ export LC_ALL
 # A line that begins with E holds a sentence about what could not be read.
 problem() { printf 'E\t%s\n' "$1"; }
 
-users() { awk -F : -v OFS='\t' -v origin="$1" 'NF >= 7 { print "user", $1, $3, $4, $7, origin }'; }
+# The C library also takes lines whose last fields are missing, and 00 for 0.
+users() {
+    awk -F : -v OFS='\t' -v origin="$1" '
+        function id(s) { return s ~ /^[ \t]*[+-]?0+$/ ? "0" : s ~ /^[0-9]+$/ ? sprintf("%.0f", s) : s }
+        NF >= 4 && $1 !~ /^(#|$)/ { gsub(/\t/, " "); print "user", $1, id($3), id($4), $7, origin }'
+}
 
 groups() {
     awk -F : -v OFS='\t' '
         $1 == "sudo" || $1 == "wheel" || $1 == "admin" {
-            print "group", $1, $3
+            print "group", $1, ($3 ~ /^[0-9]+$/ ? sprintf("%.0f", $3) : $3)
             n = split($4, names, ",")
             for (i = 1; i <= n; i++) if (names[i] != "") print "member", $1, names[i]
         }'
@@ -84,9 +89,10 @@ joined() {
 }
 
 if [ "$(uname -s)" = Darwin ]; then from_directory; else from_files; fi | joined | sort -u | awk -F '\t' '
-    # A text as JSON, null if it is empty. Bytes that are no UTF-8 become U+FFFD.
+    # A text as JSON, null if it is empty, cut after 4,000 bytes. Bytes that are no UTF-8 become U+FFFD.
     function text(s,    out, i, c, b, d, n, k) {
         if (s == "") return "null"
+        if (length(s) > 4000) s = substr(s, 1, 4000) "..."
         if (s !~ /[^] !#-[^-~]/) return "\"" s "\""
         for (i = 1; i <= length(s); i++) {
             b = code[c = substr(s, i, 1)]

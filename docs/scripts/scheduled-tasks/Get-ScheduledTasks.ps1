@@ -24,6 +24,20 @@ function Get-TriggerKind($Trigger) {
     if ($kind) { $kind } else { 'Other' }
 }
 
+# Command lines may hold secrets: what follows the usual names of one becomes ***.
+function Get-Masked($Text) {
+    $names = 'password|passwd|passphrase|pwd|token|secret'
+    $value = '("[^"]*"?|''[^'']*''?|[^\s"''&;]+)'
+    # https://user:x@host
+    $masked = "$Text" -replace '(://[^\s/:@]*:)[^\s/]+@', '$1***@'
+    # password=x, API_TOKEN=x, ?sig=x
+    $masked = $masked -replace "(($names|sig)\s*=\s*)$value", '$1***'
+    # --password x, -Password:x, /password:x, and /rp x of schtasks
+    $masked = $masked -replace "((^|[\s`"'])[-/][\w-]*($names):)$value", '$1***'
+    $masked = $masked -replace "((^|[\s`"'])-[\w-]*($names)\s+)$value", '$1***'
+    $masked -replace "((^|[\s`"'])/rp([:=]|\s+))$value", '$1***'
+}
+
 # A program with its arguments, or the class of a COM object.
 function Get-Action($Action) {
     if ($Action.CimClass.CimClassName -eq 'MSFT_TaskExecAction') { "$($Action.Execute) $($Action.Arguments)".Trim() }
@@ -33,8 +47,12 @@ function Get-Action($Action) {
 
 $tasks = @()
 try {
-    $tasks = @(Get-ScheduledTask -ErrorAction Stop)
+    # One odd task must not hide the others.
+    $failed = @()
+    $tasks = @(Get-ScheduledTask -ErrorAction SilentlyContinue -ErrorVariable failed)
+    foreach ($failure in $failed) { $problems += "A task could not be read: $($failure.Exception.Message)" }
 } catch {
+    # No such command, or no Task Scheduler.
     $problems += "The tasks could not be read: $($_.Exception.Message)"
 }
 
@@ -42,7 +60,11 @@ $rows = @(foreach ($task in $tasks) {
     $id = "$($task.TaskPath)$($task.TaskName)"
     $run = $null
     try {
-        $run = $task | Get-ScheduledTaskInfo -ErrorAction Stop
+        $failed = @()
+        $run = $task | Get-ScheduledTaskInfo -ErrorAction SilentlyContinue -ErrorVariable failed
+        foreach ($failure in $failed) {
+            $problems += "The runs of $id could not be read: $($failure.Exception.Message)"
+        }
     } catch {
         $problems += "The runs of $id could not be read: $($_.Exception.Message)"
     }
@@ -58,7 +80,7 @@ $rows = @(foreach ($task in $tasks) {
             enabled = ("$($task.State)" -ne 'Disabled')
             run_as = $runAs
             schedule = Get-Text (@($triggers | Sort-Object -Unique) -join ', ')
-            command = Get-Text ($actions -join ' ; ')
+            command = Get-Text (Get-Masked ($actions -join ' ; '))
             last_run_time = Get-Moment $run.LastRunTime
             next_run_time = Get-Moment $run.NextRunTime
             last_result = if ($run) { [long]$run.LastTaskResult } else { $null }
@@ -68,8 +90,13 @@ $rows = @(foreach ($task in $tasks) {
     }
 })
 
+# Each key once, compared character by character: Sort-Object -Unique takes what differs in case or in an invisible
+# character for the same.
+$seen = New-Object 'System.Collections.Generic.HashSet[string]' -ArgumentList ([StringComparer]::Ordinal)
+$rows = @($rows | Where-Object { $seen.Add("$($_.task_id)") })
+
 ConvertTo-Json -Depth 4 -Compress -InputObject ([ordered]@{
     succeeded = ($problems.Count -eq 0)
     errors = @($problems)
-    tasks = @($rows | Sort-Object -Property task_id -Unique)
+    tasks = @($rows | Sort-Object -Property task_id)
 })

@@ -10,9 +10,10 @@ problem() { printf 'E\t%s\n' "$1"; }
 
 # The lines of a crontab; the user is in its sixth column unless there is a second argument.
 from_crontab() {
-    awk -v OFS='\t' -v user="$2" '
-        BEGIN { for (i = 1; i < 256; i++) code[sprintf("%c", i)] = i }
+    user=$2 awk -v OFS='\t' '
+        BEGIN { user = ENVIRON["user"]; for (i = 1; i < 256; i++) code[sprintf("%c", i)] = i }
         /^[ \t]*(#|$)/ || /^[ \t]*[^ \t=*@0-9~][^ \t=]*[ \t]*=/ { next }
+        /^[ \t]*("[^"]*"|\047[^\047]*\047)[ \t]*=/ { next }
         {
             gsub(/[ \t\r]+/, " ")
             sub(/^ /, "")
@@ -36,15 +37,35 @@ from_crontab() {
         }' "$1" || problem "$1 could not be read."
 }
 
+# Whether a file there counts, by its name: that of Debian skips all with other characters, such as x.dpkg-old.
+counts() {
+    case ${1##*/} in *[!A-Za-z0-9_-]*) [ ! -e /etc/debian_version ] || return 1 ;; esac
+    printable "$1"
+}
+
+# A name with a line feed could look like another task.
+printable() {
+    case $1 in
+        *[[:cntrl:]]*) problem 'A file of cron or launchd has control characters in its name: it is left out.' ;;
+        *) return 0 ;;
+    esac
+    return 1
+}
+
 from_cron() {
-    for file in /etc/crontab /etc/cron.d/*; do [ ! -f "$file" ] || from_crontab "$file" ''; done
+    if [ -f /etc/crontab ]; then from_crontab /etc/crontab ''; fi
+    for file in /etc/cron.d/*; do
+        if [ -f "$file" ] && counts "$file"; then from_crontab "$file" ''; fi
+    done
     for folder in /var/spool/cron /var/spool/cron/crontabs /var/spool/cron/tabs /var/at/tabs; do
         if [ -d "$folder" ] && [ ! -r "$folder" ]; then problem "$folder could not be read: run as root."; fi
-        for file in "$folder"/*; do [ ! -f "$file" ] || from_crontab "$file" "${file##*/}"; done
+        for file in "$folder"/*; do
+            if [ -f "$file" ] && printable "$file"; then from_crontab "$file" "${file##*/}"; fi
+        done
     done
     for period in hourly daily weekly monthly; do
         for file in "/etc/cron.$period"/*; do
-            [ -f "$file" ] || continue
+            if [ ! -f "$file" ] || ! counts "$file"; then continue; fi
             if [ -x "$file" ]; then enabled=true; else enabled=false; fi
             printf 'R\t%s\t%s\tcron\t%s\troot\t@%s\t%s\t\t\t\n' "$file" "${file##*/}" "$enabled" "$period" "$file"
         done
@@ -60,10 +81,12 @@ from_systemd() {
         return
     fi
     # Names of units hold no blanks, so they are left unquoted to be several words.
-    shown=$(systemctl show -p Id -p Unit -p ActiveState -p TimersCalendar -p TimersMonotonic -p LastTriggerUSec \
-        -p NextElapseUSecRealtime -- $timers 2>/dev/null) || problem 'The timers of systemd could not be read.'
+    shown=$(systemctl show -p Id -p Unit -p LoadState -p ActiveState -p TimersCalendar -p TimersMonotonic \
+        -p LastTriggerUSec -p NextElapseUSecRealtime -- $timers 2>/dev/null) ||
+        problem 'The timers of systemd could not be read.'
     {
-        systemctl show -p Id -p User -p ExecStart -p ExecMainStatus -- $(printf '%s\n' "$shown" | sed -n 's/^Unit=//p')
+        systemctl show -p Id -p LoadState -p User -p ExecStart -p ExecMainStatus -- \
+            $(printf '%s\n' "$shown" | sed -n 's/^Unit=//p')
         printf '\n%s\n' "$shown"
     } 2>/dev/null | awk -v OFS='\t' '
         # Mon 2024-09-30 06:12:11 UTC
@@ -74,25 +97,36 @@ from_systemd() {
             id = value["Id"]
             unit = value["Unit"]
             if (id !~ /\.timer$/) {
-                user[id] = value["User"]
+                user[id] = value["User"] == "" ? "root" : value["User"]
+                if (value["LoadState"] == "not-found") user[id] = ""
                 command[id] = value["ExecStart"]
                 status[id] = value["ExecMainStatus"]
-            } else
+            } else {
+                if (value["LoadState"] == "not-found") unit = ""
                 print "R", id, id, "systemd", (value["ActiveState"] == "active" ? "true" : "false"), \
-                    (user[unit] == "" ? "root" : user[unit]), value["Timers"], command[unit], \
+                    user[unit], value["Timers"], command[unit], \
                     moment(value["LastTriggerUSec"]), moment(value["NextElapseUSecRealtime"]), \
                     (moment(value["LastTriggerUSec"]) == "" ? "" : status[unit])
+            }
             split("", value)
         }
         {
             gsub(/\t/, " ")
             name = substr($0, 1, index($0, "=") - 1)
             text = substr($0, index($0, "=") + 1)
-            sub(/^.* argv\[\]=/, "", text)
-            sub(/ ; (ignore_errors|next_elapse)=.*$/, "", text)
-            sub(/^\{ /, "", text)
-            if (name ~ /^Timers/) name = "Timers"
-            if (name != "") value[name] = value[name] (value[name] == "" ? "" : ", ") text
+            if (name == "ExecStart") {
+                # From the first argv to the last ignore_errors, since an argument may look like either.
+                if ((at = index(text, " argv[]="))) text = substr(text, at + 8)
+                if (match(text, /^.* ; ignore_errors=/)) text = substr(text, 1, RLENGTH - 17)
+            }
+            separator = " ; "
+            if (name ~ /^Timers/) {
+                name = "Timers"
+                separator = ", "
+                sub(/ ; next_elapse=.*$/, "", text)
+                sub(/^\{ /, "", text)
+            }
+            if (name != "") value[name] = value[name] (value[name] == "" ? "" : separator) text
         }
         $0 == "" && value["Id"] != "" { flush() }
         END { if (value["Id"] != "") flush() }'
@@ -100,7 +134,7 @@ from_systemd() {
 
 from_launchd() {
     for file in /Library/LaunchDaemons/*.plist /Library/LaunchAgents/*.plist; do
-        [ -f "$file" ] || continue
+        if [ ! -f "$file" ] || ! printable "$file"; then continue; fi
         command=$(defaults read "${file%.plist}" ProgramArguments 2>/dev/null ||
             defaults read "${file%.plist}" Program 2>/dev/null)
         command=$(printf '%s' "$command" | tr -d '"(),' | tr -s ' \t\n' ' ' | sed 's/^ //; s/ $//')
@@ -111,9 +145,10 @@ from_launchd() {
 }
 
 { from_cron; from_systemd; from_launchd; } | sort -u | awk -F '\t' '
-    # A text as JSON, null if it is empty. Bytes that are no UTF-8 become U+FFFD.
+    # A text as JSON, null if it is empty, cut after 4,000 bytes. Bytes that are no UTF-8 become U+FFFD.
     function text(s,    out, i, c, b, d, n, k) {
         if (s == "") return "null"
+        if (length(s) > 4000) s = substr(s, 1, 4000) "..."
         if (s !~ /[^] !#-[^-~]/) return "\"" s "\""
         for (i = 1; i <= length(s); i++) {
             b = code[c = substr(s, i, 1)]
@@ -131,6 +166,32 @@ from_launchd() {
         }
         return "\"" out "\""
     }
+    # A text in which the value after each place of a pattern (in small letters) is ***.
+    function hidden(s, pattern, value, after,    out) {
+        while (match(tolower(s), pattern)) {
+            out = out substr(s, 1, RSTART + RLENGTH - 1)
+            s = substr(s, RSTART + RLENGTH)
+            if (match(s, "^(" value ")")) {
+                out = out "***" after
+                s = substr(s, RLENGTH + 1)
+            }
+        }
+        return out s
+    }
+    # Command lines may hold secrets: what follows the usual names of one becomes ***.
+    function masked(s,    names, value) {
+        names = "(password|passwd|passphrase|pwd|token|secret)"
+        value = "\"[^\"]*\"?|\047[^\047]*\047?|[^ \"\047&;]+"
+        if (length(s) > 4000) s = substr(s, 1, 4000) "..."
+        # https://user:x@host
+        s = hidden(s, "://[^ /:@]*:", "[^ /]+@", "@")
+        # password=x, API_TOKEN=x, ?sig=x
+        s = hidden(s, "(" names "|sig) *= *", value)
+        # --password x, -Password:x, /password:x, and /rp x of schtasks
+        s = hidden(s, "(^|[ \"\047])[-/][a-z0-9_-]*" names ":", value)
+        s = hidden(s, "(^|[ \"\047])-[a-z0-9_-]*" names " +", value)
+        return hidden(s, "(^|[ \"\047])/rp([:=]| +)", value)
+    }
     function number(s) { return s ~ /^[0-9]+$/ ? sprintf("%.0f", s) : "null" }
     function known(s) { return text(s == "" ? "unknown" : s) }
     function truth(s) { return s == "true" || s == "false" ? s : "null" }
@@ -139,8 +200,9 @@ from_launchd() {
     $1 == "R" && !($2 in seen) {
         seen[$2] = 1
         rows[++count] = "\"task_id\":" known($2) ",\"name\":" text($3) ",\"source\":" text($4) \
-            ",\"enabled\":" truth($5) ",\"run_as\":" text($6) ",\"schedule\":" text($7) ",\"command\":" text($8) \
-            ",\"last_run_time\":" text($9) ",\"next_run_time\":" text($10) ",\"last_result\":" number($11)
+            ",\"enabled\":" truth($5) ",\"run_as\":" text($6) ",\"schedule\":" text($7) \
+            ",\"command\":" text(masked($8)) ",\"last_run_time\":" text($9) ",\"next_run_time\":" text($10) \
+            ",\"last_result\":" number($11)
     }
     END {
         printf "{\"succeeded\":%s,\"errors\":[%s],\"tasks\":[", (errors == "" ? "true" : "false"), errors

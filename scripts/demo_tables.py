@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from scripts import script_library
+from tap_defender_lr.script_streams import ScriptStream, stream_schema
+from tap_defender_lr.streams.script_outputs import ScriptOutputSnapshotsStream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,33 +48,25 @@ _FILES = {
     ),
 }
 
+_TYPES = {"integer": "BIGINT", "number": "DOUBLE", "boolean": "BOOLEAN", "object": "JSON", "array": "JSON"}
+
+
+def _columns(schema: dict[str, Any]) -> dict[str, str]:
+    """What DuckDB calls the columns of a stream; times stay texts."""
+    kinds = {
+        name: next(kind for kind in column["type"] if kind != "null") for name, column in schema["properties"].items()
+    }
+    return {name: _TYPES.get(kind, "VARCHAR") for name, kind in kinds.items()}
+
+
+_SOFTWARE = ScriptStream.from_entry(script_library.entry("installed-software"))
 _FILES["installed_software"] = (
-    "machine_id, name, version, source",
-    {
-        "machine_action_id": "VARCHAR",
-        "command_index": "INTEGER",
-        "machine_id": "VARCHAR",
-        "computer_dns_name": "VARCHAR",
-        "script_name": "VARCHAR",
-        "command_end_time": "VARCHAR",
-        "last_update_date_time_utc": "VARCHAR",
-        "name": "VARCHAR",
-        "version": "VARCHAR",
-        "source": "VARCHAR",
-    },
+    ", ".join(_SOFTWARE.key_properties),
+    _columns(stream_schema(_SOFTWARE, _SOFTWARE.properties or {})),
 )
 _FILES["script_output_snapshots"] = (
-    "stream_name, machine_action_id, command_index",
-    {
-        "stream_name": "VARCHAR",
-        "machine_action_id": "VARCHAR",
-        "command_index": "INTEGER",
-        "machine_id": "VARCHAR",
-        "script_name": "VARCHAR",
-        "command_end_time": "VARCHAR",
-        "last_update_date_time_utc": "VARCHAR",
-        "complete": "BOOLEAN",
-    },
+    ", ".join(ScriptOutputSnapshotsStream.primary_keys),
+    _columns(ScriptOutputSnapshotsStream.schema),
 )
 
 # A result belongs to its script, or to the kind of command where no script is involved.

@@ -184,7 +184,7 @@ class _Walk:
         calls = 1 + sum(map(_costs_a_call, self._items))
         detail = f"{left[MINUTE]:,} calls are left this minute, {left[HOUR]:,} this hour."
         if self._items:
-            results = counted(len(self._items), *self._results.unit)
+            results = counted(len(self._items), "result", "results")
             detail += f" A first run reads {results} and takes {duration(self._run.ledger.forecast(calls))}."
         return Check("quota", "ok", detail)
 

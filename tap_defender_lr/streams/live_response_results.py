@@ -26,7 +26,6 @@ class LiveResponseResultsStream(CommandResultsStream):
 
     name = "live_response_results"
     primary_keys = ("machine_action_id", "command_index")
-    unit = ("result", "results")
     schema: ClassVar[dict[str, Any]] = th.PropertiesList(
         th.Property("machine_action_id", th.StringType, required=True, description="GUID of the machine action."),
         th.Property("command_index", th.IntegerType, required=True, description="Index of the command in it, from 0."),

@@ -38,7 +38,6 @@ class MachineActionsStream(PlannedStream):
 
     name = "machine_actions"
     primary_keys = ("id",)
-    unit = ("machine action", "machine actions")
     schema: ClassVar[dict[str, Any]] = th.PropertiesList(
         th.Property("id", th.StringType, required=True, description="GUID of the action."),
         th.Property("tenant_id", th.StringType, description="GUID of the Entra tenant."),

@@ -6,7 +6,7 @@ import abc
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
@@ -57,8 +57,6 @@ class PlannedStream(WrittenStream, abc.ABC):
     is_sorted = True
     check_sorted = False
     """Items that failed in an earlier run come first, whatever their last update."""
-    unit: ClassVar[tuple[str, str]]
-    """What one record is, and what several are, for a person."""
 
     @override
     def __init__(

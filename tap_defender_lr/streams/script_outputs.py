@@ -120,7 +120,6 @@ class Companions:
 class ScriptOutputStream(CommandResultsStream):
     """One record per row that a script printed."""
 
-    unit = ("result", "results")
     TYPE_CONFORMANCE_LEVEL = TypeConformanceLevel.NONE
     """Cells fit their columns already; to make sure of it again would be most of the cost of a row."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import uuid
 from datetime import datetime, timezone
@@ -10,9 +9,10 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from defender_simulator.exchange import Exchange, Latency, RefusedError
+from defender_simulator.streaming import Streamed
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -50,18 +50,17 @@ class BlobStore:
         result = self._tenant.results.get((link.action_id, link.index))
         if result is None:
             raise self._refused(404, "BlobNotFound", "The specified blob does not exist.")
-        etag = f'"0x{hashlib.sha256(result.body).hexdigest()[:16].upper()}"'
-        if request.headers.get("if-match", "*") not in {"*", etag}:
+        if request.headers.get("if-match", "*") not in {"*", result.etag}:
             raise self._refused(
                 412, "ConditionNotMet", "The condition specified using HTTP conditional header(s) is not met."
             )
         response = self._part(request, result)
         response.headers.update(
             {
-                "Accept-Ranges": "bytes",
+                **({} if result.length is None else {"Accept-Ranges": "bytes"}),
                 "Content-Type": "application/octet-stream",
                 "Content-Disposition": f"attachment;filename=output_{link.action_id}_{link.index}.json",
-                "ETag": etag,
+                "ETag": result.etag,
                 "Last-Modified": formatdate(self._started, usegmt=True),
                 "x-ms-blob-type": "BlockBlob",
                 "x-ms-request-id": str(uuid.uuid4()),
@@ -97,18 +96,18 @@ class BlobStore:
         return link
 
     def _part(self, request: Request, result: Result) -> Response:
-        if result.pieces is not None:
-            return StreamingResponse(result.pieces())
         wanted = request.headers.get("x-ms-range") or request.headers.get("range", "")
         span = re.fullmatch("bytes=([0-9]+)-([0-9]*)", wanted)
-        if span is None:
-            return Response(result.body)
-        size = len(result.body)
+        size = result.length
+        if span is None or size is None:
+            return Streamed(result.pieces(0), size) if result.pieces else Response(result.body)
         first, last = int(span[1]), min(int(span[2] or size - 1), size - 1)
         if first > last:
             message = "The range specified is invalid for the current size of the resource."
             raise self._refused(416, "InvalidRange", message, headers={"Content-Range": f"bytes */{size}"})
         headers = {"Content-Range": f"bytes {first}-{last}/{size}"}
+        if result.pieces:
+            return Streamed(result.pieces(first), last + 1 - first, 206, headers)
         return Response(result.body[first : last + 1], 206, headers)
 
     def _refused(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from typing_extensions import override
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from defender_simulator.streaming import Streamed
+
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
@@ -96,18 +99,42 @@ class Mangled:
         self._drip = drip
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = self._response
+        response, transport = self._response, scope["state"]["transport"]
         await send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
-        body = bytes(response.body)[: self._cut]
-        pieces = [body] if self._drip is None else [bytes([byte]) for byte in body]
-        for number, piece in enumerate(pieces):
-            if number and await pause(receive, self._drip or 0.0):
+        first = True
+        async for piece in self._pieces():
+            if transport.is_closing():  # the client is gone
+                await hung_up(receive)
                 return
+            if not first and await pause(receive, self._drip or 0.0):
+                return
+            first = False
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         if self._cut is None:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             return
-        scope["state"]["transport"].close()  # unlike abort, this sends what is still in the buffer
+        transport.close()  # unlike abort, this sends what is still in the buffer
         if not await pause(receive, _LINGER):
-            scope["state"]["transport"].abort()
+            transport.abort()
             await hung_up(receive)
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        left = sys.maxsize if self._cut is None else self._cut
+        async for piece in _body(self._response):
+            wanted = piece[:left]
+            if self._drip is None:
+                yield wanted
+            else:
+                for byte in wanted:
+                    yield bytes([byte])
+            left -= len(wanted)
+            if not left:
+                return
+
+
+async def _body(response: Response) -> AsyncIterator[bytes]:
+    if isinstance(response, Streamed):
+        async for piece in response.body_iterator:
+            yield piece
+    else:
+        yield bytes(response.body)

@@ -86,16 +86,17 @@ class Exchange:
                 return self._finish(number, refused.response)
             self._log.update(number, client_id=client_id)
 
-            rule = first_taker(list(self._rules), endpoint, action_id, index)
+            ranged = "range" in request.headers or "x-ms-range" in request.headers
+            rule = first_taker(list(self._rules), endpoint, action_id, index, ranged=ranged)
             await pause(request.receive, self._random.uniform(*latency) + (rule.delay if rule else 0.0))
             if rule and rule.drop:
                 return Dropped()
             response = (rule.canned_answer() if rule else None) or await _handled(handler, request)
+            self._finish(number, response)
             if rule:
                 rule.bend(response, self.clock())
             if gate and client_id and response.status_code == 429:
                 gate.take_back(client_id, arrived)
-            self._finish(number, response)
             if rule and (rule.cut is not None or rule.drip is not None):
                 return Mangled(response, cut=rule.cut, drip=rule.drip)
             return response

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from starlette.responses import Response
 
 from defender_simulator.calls import ENDPOINTS
+from defender_simulator.streaming import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -43,17 +44,19 @@ class Rule:
         endpoint: `discovery`, `token`, `devicecode`, `identity`, `list`, `get`, `link`, `blob` or `unknown`.
         status: Answer with this status instead of the normal answer. With a `body` only, the status is 200.
         body: Bytes and text are sent as they are, anything else as JSON.
-        headers: Laid over those of the answer; a callable gets the simulator's time when the answer is made.
+        headers: Laid over those of the answer; the value None takes a header away. A callable gets the simulator's time
+            when the answer is made.
         action_id: Only requests about this machine action (get, link, blob).
         index: Only requests about this command (link, blob).
+        if_range: Only requests with (True) or without (False) a Range header, or Azure's x-ms-range.
         times: How often the rule fires; None: always.
         after: How many matching requests pass it untouched first.
         delay: Seconds to wait before going on.
         drop: Close the connection without an answer.
-        cut: Close the connection after so many bytes of the body; Content-Length still tells the full size.
+        cut: Close the connection after so many bytes of the body; Content-Length, if any, still tells the full size.
         value: Replaces the link in a link answer: None, "", a list, another URL.
         drip: Seconds between the single bytes of the body.
-        transform: Changes the body of the normal answer.
+        transform: Changes the body of the normal answer, but not of one that is made in pieces (`Result.pieces`).
         seen: How many matching requests reached the rule.
         fired: How many of them it took.
     """
@@ -61,10 +64,11 @@ class Rule:
     endpoint: str
     status: int | None = None
     body: Any = None
-    headers: Mapping[str, str] | Callable[[float], Mapping[str, str]] | None = None
+    headers: Mapping[str, str | None] | Callable[[float], Mapping[str, str | None]] | None = None
     _: KW_ONLY
     action_id: str | None = None
     index: int | None = None
+    if_range: bool | None = None
     times: int | None = None
     after: int = 0
     delay: float = 0.0
@@ -80,11 +84,13 @@ class Rule:
         if self.endpoint not in ENDPOINTS:
             raise ValueError(f"no endpoint {self.endpoint!r}; there are {', '.join(ENDPOINTS)}")
 
-    def takes(self, endpoint: str, action_id: str | None, index: int | None) -> bool:
+    def takes(self, endpoint: str, action_id: str | None, index: int | None, *, ranged: bool) -> bool:
         """Whether the rule fires for this request; counts it."""
         if endpoint != self.endpoint or (self.index is not None and index != self.index):
             return False
         if self.action_id is not None and (action_id or "").lower() != self.action_id.lower():
+            return False
+        if self.if_range is not None and ranged != self.if_range:
             return False
         self.seen += 1
         if self.seen <= self.after or (self.times is not None and self.fired >= self.times):
@@ -104,6 +110,15 @@ class Rule:
 
     def bend(self, response: Response, now: float) -> None:
         """Lays what the rule says about the value, the body and the headers over an answer."""
+        if not isinstance(response, Streamed):
+            self._bend_body(response)
+        for name, value in ((self.headers(now) if callable(self.headers) else self.headers) or {}).items():
+            if value is None:
+                del response.headers[name]
+            else:
+                response.headers[name] = value
+
+    def _bend_body(self, response: Response) -> None:
         body = bytes(getattr(response, "body", b""))
         if self.value is not UNSET and response.status_code == 200:
             body = json.dumps({**json.loads(body), "value": self.value}).encode()
@@ -112,11 +127,12 @@ class Rule:
         if body != getattr(response, "body", b""):
             response.body = body
             response.headers["content-length"] = str(len(body))
-        response.headers.update((self.headers(now) if callable(self.headers) else self.headers) or {})
 
 
-def first_taker(rules: Iterable[Rule], endpoint: str, action_id: str | None, index: int | None) -> Rule | None:
-    return next((rule for rule in rules if rule.takes(endpoint, action_id, index)), None)
+def first_taker(
+    rules: Iterable[Rule], endpoint: str, action_id: str | None, index: int | None, *, ranged: bool
+) -> Rule | None:
+    return next((rule for rule in rules if rule.takes(endpoint, action_id, index, ranged=ranged)), None)
 
 
 def quota_text(limit: int, window: float, wait: int) -> str:

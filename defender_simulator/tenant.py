@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,13 +76,28 @@ class Result:
     """The blob behind one download link, exactly as the blob store sends it.
 
     Attributes:
-        pieces: Makes the bytes that are sent instead of `body`, piece by piece and anew for each download, so that a
-            blob of gigabytes is never held in memory. Ranges of it are not served, and rules do not change it.
+        pieces: Makes what is sent instead of `body`: the bytes from this offset on, piece by piece and anew for each
+            download, so that a blob of gigabytes is never held in memory. It must not wait for anything: the event loop
+            of all servers runs it. Of rules, `transform` does not change it.
+        size: Bytes of `pieces` in all; what they yield beyond it is not sent. None: the answer is chunked, and ranges
+            are not served.
     """
 
     body: bytes = b""
     headers: dict[str, str] = field(default_factory=dict)
-    pieces: Callable[[], Iterator[bytes]] | None = None
+    pieces: Callable[[int], Iterator[bytes]] | None = None
+    size: int | None = None
+    _version: str = field(default_factory=lambda: uuid.uuid4().hex, init=False, repr=False, compare=False)
+
+    @property
+    def length(self) -> int | None:
+        return len(self.body) if self.pieces is None else self.size
+
+    @property
+    def etag(self) -> str:
+        """The hash of `body`. `pieces` are not read for it: each Result with some has an ETag of its own."""
+        digest = self._version if self.pieces else hashlib.sha256(self.body).hexdigest()
+        return f'"0x{digest[:16].upper()}"'
 
 
 @dataclass

@@ -30,7 +30,7 @@ generate: $(INSTALLED)  ## write the tables of README.md and the settings in mel
 	$(BIN)/python -m scripts.generate
 
 constraints: $(INSTALLED)  ## write requirements/*.txt anew; UPGRADE=1 takes the newest versions
-	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --extra simulator -o requirements/dev.txt
+	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --extra simulator --extra s3 -o requirements/dev.txt
 	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) requirements/target-jsonl.in -o requirements/target-jsonl.txt
 	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) requirements/target-postgres.in -o requirements/target-postgres.txt
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from defender_simulator import Simulator
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from defender_simulator import Tenant
 
 _ROOT = Path(__file__).parents[1]
@@ -34,7 +36,15 @@ class WrongError(Exception):
     """The tap did not do its work; what it took means nothing."""
 
 
-def run_tap(tenant: Tenant, settings: dict[str, Any], *, name: str, results: int) -> Peak:
+def run_tap(
+    tenant: Tenant,
+    settings: dict[str, Any],
+    *,
+    name: str,
+    results: int,
+    program: Sequence[str] = ("-m", "tap_defender_lr", "--config", "{config}"),
+    environment: Mapping[str, str] | None = None,
+) -> Peak:
     """Run the tap once as a process of its own, with a quota that does not bind; its output is thrown away.
 
     Args:
@@ -42,6 +52,8 @@ def run_tap(tenant: Tenant, settings: dict[str, Any], *, name: str, results: int
         settings: Besides those for the sign-in.
         name: Of the case, for errors.
         results: How many it has to bring.
+        program: Arguments of the interpreter, for something else than the tap; `{config}` is the file with settings.
+        environment: Variables to add.
 
     Raises:
         WrongError: It failed, or did not bring every result once.
@@ -60,12 +72,12 @@ def run_tap(tenant: Tenant, settings: dict[str, Any], *, name: str, results: int
             done = subprocess.run(
                 [
                     *(sys.executable, "-I", "-S", str(watch), str(pipe), str(folder / "stderr")),
-                    *(sys.executable, "-m", "tap_defender_lr", "--config", str(config)),
+                    *(sys.executable, *(part.format(config=config) for part in program)),
                 ],
                 check=True,
                 stdout=subprocess.PIPE,
                 cwd=_ROOT,
-                env={**os.environ, **simulator.environment(), "NO_PROXY": "localhost"},
+                env={**os.environ, **simulator.environment(), "NO_PROXY": "localhost", **(environment or {})},
             )
             came = reader.result()
         used = json.loads(done.stdout)

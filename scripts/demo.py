@@ -99,6 +99,7 @@ class Demo:
         self.directory = directory
         self.console = console
         self.output = directory / "output"
+        self.files = directory / "files"
 
     def play(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,7 @@ class Demo:
     def reset(self) -> None:
         """Forget the days, the rows and Meltano's state. What is installed stays."""
         state = self.directory / ".meltano"
-        for path in (self.output, state / "run"):
+        for path in (self.output, self.files, state / "run"):
             shutil.rmtree(path, ignore_errors=True)
         for path in (self.directory / "story.json", *state.glob("meltano.db*")):
             path.unlink(missing_ok=True)
@@ -181,7 +182,8 @@ class Demo:
         prefix = f"{TAP}_".upper().replace("-", "_")
         foreign = ("MELTANO_", prefix, f"{LOADER}_".upper().replace("-", "_"))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        settings = {**(settings or {}), "quota_store": str(self.directory / "quota.sqlite")}
+        places = {"quota_store": str(self.directory / "quota.sqlite"), "files_url": str(self.files)}
+        settings = {**(settings or {}), **places}
         environment |= {f"{prefix}{name.upper()}": str(value) for name, value in settings.items()}
         return environment | {"MELTANO_PROJECT_ROOT": str(self.directory), "NO_COLOR": "1", "PYTHONUTF8": "1"}
 
@@ -213,8 +215,14 @@ class Demo:
         )
 
     def _say_next(self, day: int, *, again: bool) -> None:
-        self.console.print(f"Rows: {self._shown(self.output)}{os.sep}*.jsonl", soft_wrap=True, highlight=False)
-        self.console.print(f"Log:  {self._shown(self.directory / 'meltano.log')}", soft_wrap=True, highlight=False)
+        files = sum(path.is_file() for path in self.files.rglob("*"))
+        self.console.print(f"Rows:  {self._shown(self.output)}{os.sep}*.jsonl", soft_wrap=True, highlight=False)
+        self.console.print(
+            f"Files: {self._shown(self.files)}, {_count(files, 'file')} collected from devices",
+            soft_wrap=True,
+            highlight=False,
+        )
+        self.console.print(f"Log:   {self._shown(self.directory / 'meltano.log')}", soft_wrap=True, highlight=False)
         if again:
             text = "The week was over already, so nothing new could come: a run like this one costs one call."
         elif day == DAYS:

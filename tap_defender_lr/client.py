@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import backoff
-
 from tap_defender_lr.errors import (
     CallsSpentError,
     NotFoundError,
@@ -33,6 +31,7 @@ from tap_defender_lr.transport import (
     Authorization,
     describe,
     new_session,
+    pauses,
     read_body,
     retry_after,
 )
@@ -53,7 +52,6 @@ _MAX_ENTITY_BYTES = 16 * 1024 * 1024
 _PAGE_SECONDS = 300.0
 _ENTITY_SECONDS = 60.0
 _MAX_TRIES = 5
-_MAX_PAUSE_SECONDS = 30.0
 _MAX_SERVER_PAUSE_SECONDS = 120.0
 
 logger = logging.getLogger(__name__)
@@ -191,7 +189,7 @@ class DefenderClient:
         seconds: float = _ENTITY_SECONDS,
     ) -> dict[str, Any]:
         request = _Request(path, query or {}, max_bytes, seconds)
-        pauses = _pauses()
+        waits = pauses()
         tries = throttled = 0
         refused_token: str | None = None
         while True:
@@ -218,7 +216,7 @@ class DefenderClient:
                 tries += 1
                 if tries >= _MAX_TRIES:
                     raise ReadFailedError(f"{answer.reason}, {tries} times in a row")
-                self._lifetime.wait(max(next(pauses), min(answer.retry_after, _MAX_SERVER_PAUSE_SECONDS)))
+                self._lifetime.wait(max(next(waits), min(answer.retry_after, _MAX_SERVER_PAUSE_SECONDS)))
 
     def _call(self, request: _Request, refused_token: str | None, throttled: int) -> _Answer:
         """Send the request once, as soon as the quota allows.
@@ -269,13 +267,6 @@ class DefenderClient:
         if meaning is _Meaning.TAKE and document is None:
             return _Answer(_Meaning.REPEAT, "the answer is not JSON")
         return _Answer(meaning, _explain(status, document), document or {}, retry_after(response) or 0.0, token)
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds between tries: doubling, with jitter, never less than half a second."""
-    steps = backoff.expo(base=2, factor=1, max_value=_MAX_PAUSE_SECONDS)
-    next(steps)
-    return (max(backoff.full_jitter(step), 0.5) for step in steps)
 
 
 def _throttle_seconds(response: requests.Response, request: _Request, throttled: int) -> float:

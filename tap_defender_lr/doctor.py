@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import requests
 
-from tap_defender_lr import machine_action, timestamps
+from tap_defender_lr import files_url, machine_action, timestamps
 from tap_defender_lr.client import PAGE_SIZE
-from tap_defender_lr.errors import TapError
+from tap_defender_lr.errors import StoreFailedError, StoreRefusedError, TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.streams.outcome import status_without_asking
 from tap_defender_lr.streams.reading import duration
@@ -102,6 +102,8 @@ class _Walk:
             ("list", self._list),
             ("result", self._result),
         ]
+        if settings.files_url is not None:
+            yield self._in_background(self._files)
         works = reachable
         for name, step in steps:
             if not works:
@@ -179,9 +181,19 @@ class _Walk:
             "*.blob.core.usgovcloudapi.net).",
         )
 
+    def _files(self) -> Check:
+        """Before everything else: a file that cannot be stored ends a run."""
+        url = self._run.settings.files_url
+        try:
+            files_url.open_store(str(url)).check()
+        except (StoreRefusedError, StoreFailedError) as error:
+            return Check("files", "failed", str(error))
+        return Check("files", "ok", f"Collected files go to {url}, which answers.")
+
     def _quota(self) -> Check:
         left = self._run.ledger.left()
-        calls = 1 + sum(map(_costs_a_call, self._items))
+        files = self._run.settings.files_url is not None
+        calls = 1 + sum(_costs_a_call(item, files=files) for item in self._items)
         detail = f"{left[MINUTE]:,} calls are left this minute, {left[HOUR]:,} this hour."
         if self._items:
             results = counted(len(self._items), "result", "results")
@@ -206,8 +218,8 @@ def _reach(name: str, url: str) -> Check:
     return Check(name, "ok", f"{url} answers, and its certificate is trusted.")
 
 
-def _costs_a_call(item: Item) -> bool:
-    return item.command is not None and status_without_asking(item.action, item.command) is None
+def _costs_a_call(item: Item, *, files: bool = False) -> bool:
+    return item.command is not None and status_without_asking(item.action, item.command, files=files) is None
 
 
 def _scopes(granted: set[str]) -> Check:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import backoff
+from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import timestamps
-from tap_defender_lr.downloads import LinkRefusedError, check_link
-from tap_defender_lr.errors import NotFoundError, ReadFailedError
+from tap_defender_lr.collected_file import CollectedFile
+from tap_defender_lr.downloads import LinkRefusedError, Spool, check_link
+from tap_defender_lr.errors import NotFoundError, ReadFailedError, StoreFailedError
+from tap_defender_lr.machine_action import GET_FILE
+from tap_defender_lr.transport import pauses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tap_defender_lr.client import DefenderClient
-    from tap_defender_lr.downloads import BlobStore, Download
+    from tap_defender_lr.collected_file import FileCollector
+    from tap_defender_lr.downloads import BlobStore, Download, Transfer
     from tap_defender_lr.lifetime import Lifetime
     from tap_defender_lr.machine_action import Command, MachineAction
 
@@ -27,20 +29,39 @@ _FRESH_PAUSES = (2.0, 4.0, 8.0, 16.0)
 _PAUSES = (2.0,)
 _DOWNLOAD_TRIES = 4
 _DOWNLOAD_SECONDS = 600.0
+_SLOWEST = 100_000
+"""Bytes a second. Files have gigabytes: a download that is so fast may take longer than `_DOWNLOAD_SECONDS`."""
+_PROGRESS_BYTES = 1024 * 1024
+"""After so many bytes a broken connection or an expired link is a new one, not the same again."""
 _MAX_SKEW_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What became of one result: exactly one of the three is set."""
+    """What became of one result: exactly one of the four is set."""
 
     download: Download | None = None
+    file: CollectedFile | None = None
     absent: str | None = None
     failed: str | None = None
 
+    @property
+    def held(self) -> int:
+        """Bytes that it holds until its turn comes."""
+        return self.download.size if self.download else 0
+
 
 class ResultFetcher:
-    """Fetches results of commands. Safe to use from several threads."""
+    """Fetches results of commands. Safe to use from several threads.
+
+    Args:
+        client: Gives the links.
+        blobs: What they lead to.
+        lifetime: Of the run.
+        keep_bytes: How much of a script's result is kept.
+        collector: Takes the files of GetFile commands; without it none may be asked for.
+        clock: Unix seconds.
+    """
 
     def __init__(
         self,
@@ -49,12 +70,14 @@ class ResultFetcher:
         lifetime: Lifetime,
         *,
         keep_bytes: int,
+        collector: FileCollector | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._client = client
         self._blobs = blobs
         self._lifetime = lifetime
         self._keep_bytes = keep_bytes
+        self._collector = collector
         self._clock = clock
 
     def fetch(self, action: MachineAction, command: Command, *, patient: bool = True) -> Fetched:
@@ -65,72 +88,93 @@ class ResultFetcher:
         """
         self._lifetime.raise_if_over()
         age = self._clock() - timestamps.to_unix(action.last_update)
-        pauses: Iterator[float] = iter((_FRESH_PAUSES if age < FRESH_SECONDS else _PAUSES) if patient else ())
+        waits: Iterator[float] = iter((_FRESH_PAUSES if age < FRESH_SECONDS else _PAUSES) if patient else ())
         budget = _Budget(_DOWNLOAD_SECONDS)
-        while True:
-            try:
-                return Fetched(download=self._through_link(action.id, command.index, budget))
-            except ReadFailedError as error:
-                return Fetched(failed=str(error))
-            except NotFoundError as error:
-                absent = str(error)
-            pause = next(pauses, None)
-            if pause is None:
-                return Fetched(absent=absent)
-            self._lifetime.wait(pause)
+        with contextlib.closing(self._transfer(action, command)) as transfer:
+            while True:
+                try:
+                    result = self._through_links(action.id, command.index, transfer, budget)
+                except StoreFailedError as error:
+                    return Fetched(failed=f"it cannot be stored: {error}")
+                except ReadFailedError as error:
+                    return Fetched(failed=str(error))
+                except NotFoundError as error:
+                    absent = str(error)
+                else:
+                    is_file = isinstance(result, CollectedFile)
+                    return Fetched(file=result) if is_file else Fetched(download=result)
+                pause = next(waits, None)
+                if pause is None:
+                    return Fetched(absent=absent)
+                self._lifetime.wait(pause)
 
-    def _through_link(self, action_id: str, index: int, budget: _Budget) -> Download:
+    def _transfer(self, action: MachineAction, command: Command) -> Transfer[Any]:
+        if command.type == GET_FILE and self._collector is not None:
+            return self._blobs.transfer(self._collector.sink(action, command))
+        return self._blobs.transfer(Spool(self._keep_bytes))
+
+    def _through_links(self, action_id: str, index: int, transfer: Transfer[Any], budget: _Budget) -> Any:
         """Ask for a link and use it at once, since it lives for 30 minutes; a refused one has one more chance."""
         link = self._client.download_link(action_id, index)
-        try:
-            check_link(link, action_id, index)
-            return self._download(link, budget)
-        except LinkRefusedError as refusal:
-            if refusal.valid_in is not None:  # a new link would not be valid earlier
-                self._lifetime.wait(min(refusal.valid_in, _MAX_SKEW_SECONDS))
-                chance = "also when tried again later"
-            elif refusal.renewable:
-                link = self._client.download_link(action_id, index)
-                chance = "also with a new link"
-            else:
-                raise ReadFailedError(str(refusal)) from None
-        try:
-            check_link(link, action_id, index)
-            return self._download(link, budget)
-        except LinkRefusedError as refusal:
-            raise ReadFailedError(f"{refusal}, {chance}") from None
-
-    def _download(self, link: str, budget: _Budget) -> Download:
-        pauses = backoff.expo(base=2, factor=1, max_value=30)
-        next(pauses)
-        tries = 0
+        chance, mark = "", transfer.size
         while True:
-            tries += 1
+            try:
+                check_link(link, action_id, index)
+                return self._receive(link, transfer, budget)
+            except LinkRefusedError as refusal:
+                if transfer.size - mark >= _PROGRESS_BYTES:  # it was good for a while
+                    chance, mark = "", transfer.size
+                if chance:
+                    raise ReadFailedError(f"{refusal}, {chance}") from None
+                if refusal.valid_in is not None:  # a new link would not be valid earlier
+                    self._lifetime.wait(min(refusal.valid_in, _MAX_SKEW_SECONDS))
+                    chance = "also when tried again later"
+                elif refusal.renewable:
+                    link = self._client.download_link(action_id, index)
+                    chance = "also with a new link"
+                else:
+                    raise ReadFailedError(str(refusal)) from None
+
+    def _receive(self, link: str, transfer: Transfer[Any], budget: _Budget) -> Any:
+        tries, mark, waits = 0, transfer.size, pauses()
+        while True:
             try:
                 with budget.spent():
-                    return self._blobs.download(
-                        link,
-                        keep_bytes=self._keep_bytes,
-                        seconds=budget.left,
-                        stop=self._lifetime.raise_if_interrupted,
-                    )
+                    return transfer.receive(link, lambda: self._check(transfer, budget))
             except ReadFailedError as error:
-                if tries >= _DOWNLOAD_TRIES or budget.left < 1:
+                if transfer.size - mark >= _PROGRESS_BYTES:
+                    tries, mark, waits = 0, transfer.size, pauses()
+                tries += 1
+                if tries >= _DOWNLOAD_TRIES or budget.left(transfer.size) < 1:
                     times = f", {tries} times in a row" if tries > 1 else ""
                     raise ReadFailedError(f"{error}{times}") from None
-            self._lifetime.wait(max(backoff.full_jitter(next(pauses)), 0.5))
+            self._lifetime.wait(next(waits))
+
+    def _check(self, transfer: Transfer[Any], budget: _Budget) -> None:
+        self._lifetime.raise_if_interrupted()
+        if budget.left(transfer.size) < 0:
+            raise ReadFailedError(f"the answer was not complete after {budget.used:.0f} s")
 
 
 class _Budget:
-    """Seconds that all tries to download one result may take together."""
+    """Seconds that all tries to download one result may take together, the more the more bytes have come."""
 
     def __init__(self, seconds: float) -> None:
-        self.left = seconds
+        self._seconds = seconds
+        self._before = 0.0
+        self._began: float | None = None
+
+    @property
+    def used(self) -> float:
+        return self._before + (0.0 if self._began is None else time.monotonic() - self._began)
+
+    def left(self, size: int) -> float:
+        return self._seconds + size / _SLOWEST - self.used
 
     @contextlib.contextmanager
     def spent(self) -> Iterator[None]:
-        begun = time.monotonic()
+        self._began = time.monotonic()
         try:
             yield
         finally:
-            self.left -= time.monotonic() - begun
+            self._before, self._began = self.used, None

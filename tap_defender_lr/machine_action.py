@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import timestamps
+from tap_defender_lr.file_names import last_part
 from tap_defender_lr.text import clean, column_text
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 GUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 LIVE_RESPONSE = "LiveResponse"
+GET_FILE = "GetFile"
 _FINAL = {"succeeded", "failed", "timeout", "cancelled"}
 _NOT_FINAL = {"pending", "inprogress"}
 _FINISHED = {"completed", "failed"}
@@ -41,6 +43,12 @@ class Command:
     @property
     def script_name(self) -> str | None:
         return column_text(self.params.get("ScriptName"))
+
+    @property
+    def file_name(self) -> str | None:
+        """Of the file that is collected, without its folders."""
+        path = column_text(self.params.get("Path")) if self.type == GET_FILE else None
+        return last_part(path) if path else None
 
 
 @dataclass(frozen=True)

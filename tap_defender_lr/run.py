@@ -7,9 +7,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tap_defender_lr import machine_action, quota
+from tap_defender_lr import files_url, machine_action, quota
 from tap_defender_lr.auth import Credential
 from tap_defender_lr.client import DefenderClient
+from tap_defender_lr.collected_file import FileCollector
 from tap_defender_lr.decoding import bytes_needed
 from tap_defender_lr.downloads import BlobStore
 from tap_defender_lr.errors import NotFoundError, ReadFailedError, ServiceError, TapError, TimeIsUpError
@@ -91,7 +92,27 @@ class Run:
             BlobStore(connections=self.settings.max_concurrency),
             self.lifetime,
             keep_bytes=bytes_needed(self.settings.max_output_bytes),
+            collector=self.collector,
         )
+
+    @cached_property
+    def collector(self) -> FileCollector | None:
+        """Takes the files of GetFile commands; None without `files_url`."""
+        if self.settings.files_url is None:
+            return None
+        store = files_url.open_store(self.settings.files_url)
+        return FileCollector(store, lambda: self.credential.tenant_id, max_bytes=self.settings.max_file_bytes)
+
+    @property
+    def used_collector(self) -> FileCollector | None:
+        """The collector, if any file was asked for in this run."""
+        found: FileCollector | None = vars(self).get("collector")
+        return found
+
+    def close(self) -> None:
+        """At the end of the process: no half-written file stays behind."""
+        if self.used_collector is not None:
+            self.used_collector.store.close()
 
     def batches(self, limit: int | None = None) -> Iterator[list[MachineAction]]:
         """The Live Response actions that the settings choose, each asked for once in a run, for all its streams.

@@ -237,6 +237,26 @@ PROPERTIES = th.PropertiesList(
             "cut between two characters and flagged in `script_output_truncated` or `script_errors_truncated`."
         ),
     ),
+    th.Property(
+        "files_url",
+        th.StringType,
+        title="Where files go",
+        description=(
+            "Where the files that GetFile collects are stored: a directory, or a URL of an object store such as "
+            "`s3://bucket/folder`, `abfs://container@account.dfs.core.windows.net/folder` or `gs://bucket/folder`. "
+            "Without it they are not fetched (`skipped`). They may be malware."
+        ),
+    ),
+    th.Property(
+        "max_file_bytes",
+        th.IntegerType(minimum=1),
+        default=3 * 1024 * MIB,
+        title="Largest file in bytes",
+        description=(
+            "A collected file that is larger, once it is unpacked, is not stored; its row says so. 3 GiB by default, "
+            "as much as Live Response collects."
+        ),
+    ),
     script_streams.SETTING,
 )
 
@@ -279,6 +299,8 @@ class Settings:
     max_run_minutes: int | None
     max_concurrency: int
     max_output_bytes: int
+    files_url: str | None
+    max_file_bytes: int
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
@@ -316,6 +338,8 @@ class Settings:
             max_run_minutes=config.get("max_run_minutes"),
             max_concurrency=config["max_concurrency"],
             max_output_bytes=config["max_output_bytes"],
+            files_url=_pasted(config, "files_url"),
+            max_file_bytes=config["max_file_bytes"],
         )
 
 

@@ -32,7 +32,7 @@ from tap_defender_lr.streams.script_outputs import (
     ScriptOutputSnapshotsStream,
     ScriptOutputStream,
 )
-from tap_defender_lr.text import counted
+from tap_defender_lr.text import counted, in_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -232,6 +232,7 @@ class TapDefenderLr(Tap):
 
     def finish(self) -> None:
         """End the output with STATE, since some loaders only keep one that was the last line, and sum up the run."""
+        self.run.close()
         if self.state and not (self.message_writer.ended_with_state or self.message_writer.reader_is_gone):
             self.write_message(StateMessage(value=self.state))
         self._log_summary()
@@ -252,6 +253,7 @@ class TapDefenderLr(Tap):
         if failing:
             what = counted(len(failing), "failed result is", "failed results are")
             self.logger.info("%s tried again first thing next run.", what)
+        self._log_files()
         self._log_scripts_without_a_stream()
         if waiting:
             what = counted(waiting, "action still waits for its device", "actions still wait for their device")
@@ -262,6 +264,12 @@ class TapDefenderLr(Tap):
             self.logger.info(
                 "%s spent; %s left this minute, %s this hour.", spent, f"{budget[MINUTE]:,}", f"{budget[HOUR]:,}"
             )
+
+    def _log_files(self) -> None:
+        collector = self.run.used_collector
+        if collector is not None and collector.stored:
+            what = counted(collector.stored, "file", "files")
+            self.logger.info("%s stored, %s in all.", what, in_bytes(collector.stored_bytes))
 
     def _log_scripts_without_a_stream(self) -> None:
         entries = [stream.entry for stream in self.streams.values() if isinstance(stream, ScriptOutputStream)]

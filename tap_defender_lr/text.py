@@ -119,6 +119,15 @@ def counted(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def in_bytes(size: int) -> str:
+    """`999 bytes`, `12 kB`, `3.2 GB`: powers of 1,000, as storage is sold and billed."""
+    number, units = float(size), iter(("kB", "MB", "GB", "TB"))
+    unit = "bytes"
+    while number >= 999.5 and (larger := next(units, None)):
+        number, unit = number / 1000, larger
+    return f"{number:.1f} {unit}" if number < 9.95 and unit != "bytes" else f"{number:,.0f} {unit}"
+
+
 def snake_case(name: str) -> str:
     """`lastUpdateDateTimeUtc` → `last_update_date_time_utc`, `errorHResult` → `error_h_result`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()

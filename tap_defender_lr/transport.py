@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
+import backoff
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
@@ -110,6 +111,13 @@ def describe(error: BaseException) -> str:
         if isinstance(error, types):
             return words
     return f"the request failed ({type(error).__name__})"
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between tries: doubling up to half a minute, with jitter, never less than half a second."""
+    steps = backoff.expo(base=2, factor=1, max_value=30)
+    next(steps)
+    return (max(backoff.full_jitter(step), 0.5) for step in steps)
 
 
 def retry_after(response: requests.Response) -> float | None:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from singer_sdk.plugin_base import JSONSchemaValidator
 
-from tap_defender_lr import script_streams
+from tap_defender_lr import files_url, script_streams
 from tap_defender_lr.clouds import CLOUDS, COMMERCIAL
 from tap_defender_lr.machine_action import GUID
 from tap_defender_lr.script_streams import ScriptStream
@@ -75,6 +75,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[str]:
                 f"`actions[{position}].id` is not the ID of a machine action: write its GUID, "
                 "such as 988cc94e-7a8f-4b28-ab65-54970c5d5018."
             )
+    yield from files_url.problems(str(config.get("files_url") or "").strip())
     yield from script_streams.problems(config.get("script_streams") or [])
     if config.get("token_scope") and not str(config["token_scope"]).endswith("/.default"):
         yield "`token_scope` must end with /.default, such as https://api.securitycenter.microsoft.com/.default."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tap_defender_lr.errors import TapError
@@ -22,6 +23,10 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 _AHEAD = 8
 """How many results may wait for their turn beyond the ones that are worked on."""
+_AHEAD_BYTES = 64 * 1024 * 1024
+"""When those hold more than this, no more work is begun."""
+_REACH = 500
+"""How far behind a long item others are handed out: the state has to remember each of them."""
 _LOOK_EVERY = 0.2
 """Seconds between two looks for a signal while waiting for a worker."""
 
@@ -61,8 +66,25 @@ def take(future: Future[_R], lifetime: Lifetime) -> _R:
     return future.result()
 
 
+@dataclass(eq=False)
+class _Entry(Generic[_T, _R]):
+    """An item between its begin and its turn; a long one may still wait for its begin."""
+
+    item: _T
+    number: int
+    is_long: bool
+    future: Future[_R] | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.future is not None and self.future.done()
+
+
 class OrderedWindow(Generic[_T, _R]):
     """Iterates over (item, finished future) in the order of the items while later ones are already worked on.
+
+    Long items (files of gigabytes) hold up nobody: they take half of the workers at most, and what is finished behind
+    one is handed out, up to `_REACH` items further on.
 
     Args:
         items: What is to be done.
@@ -71,6 +93,8 @@ class OrderedWindow(Generic[_T, _R]):
             that one slow result does not leave the others idle.
         lifetime: A signal ends the iteration.
         tick: Called now and then while waiting.
+        is_long: Whether an item is a long one.
+        held: Bytes that a finished item holds while it waits for its turn.
     """
 
     def __init__(
@@ -81,18 +105,24 @@ class OrderedWindow(Generic[_T, _R]):
         size: int,
         lifetime: Lifetime,
         tick: Callable[[], None] = lambda: None,
+        is_long: Callable[[_T], bool] = lambda _: False,
+        held: Callable[[_R], int] = lambda _: 0,
     ) -> None:
-        self._items = iter(items)
+        self._items = enumerate(items)
         self._begin = begin
         self._size = size
         self._lifetime = lifetime
         self._tick = tick
+        self._is_long = is_long
+        self._held = held
+        self._next_number = 0
         self._closed = False
-        self._begun: deque[tuple[_T, Future[_R]]] = deque()
+        self._entries: deque[_Entry[_T, _R]] = deque()
 
     def close(self) -> None:
         """Begin no more items; those that were begun are still handed out."""
         self._closed = True
+        self._entries = deque(entry for entry in self._entries if entry.future is not None)
 
     def __iter__(self) -> Iterator[tuple[_T, Future[_R]]]:
         """Hand out one item after the other.
@@ -102,28 +132,60 @@ class OrderedWindow(Generic[_T, _R]):
         """
         while True:
             working = self._fill()
-            if not self._begun:
+            if not self._entries:
                 return
-            if self._begun[0][1].done():
-                self._lifetime.raise_if_interrupted()
-                yield self._begun.popleft()
+            entry = self._next_turn()
+            self._lifetime.raise_if_interrupted()
+            if entry is not None and entry.future is not None:
+                self._entries.remove(entry)
+                yield entry.item, entry.future
             else:
-                self._lifetime.raise_if_interrupted()
                 self._tick()
                 wait(working, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
 
+    def _next_turn(self) -> _Entry[_T, _R] | None:
+        """The first one that is done, if only long ones are before it."""
+        for entry in self._entries:
+            if entry.is_done:
+                return entry
+            if not entry.is_long:
+                break
+        return None
+
     def _fill(self) -> list[Future[_R]]:
         """Begin as many items as there is room for, and return those that are worked on."""
-        done = [future for _, future in self._begun if future.done()]
+        done = [entry.future for entry in self._entries if entry.future is not None and entry.future.done()]
         # What ends the run is raised when its turn comes; until then it must not cost further calls.
-        self._closed = self._closed or any(isinstance(future.exception(), TapError) for future in done)
-        working = [future for _, future in self._begun if future not in done]
-        while not self._closed and len(working) < self._size and len(self._begun) < self._size + _AHEAD:
-            try:
-                item = next(self._items)
-            except StopIteration:
-                self._closed = True
+        if any(isinstance(future.exception(), TapError) for future in done):
+            self.close()
+        while not self._closed and self._has_room():
+            entry = self._next_entry()
+            if entry is None:
                 break
-            self._begun.append((item, self._begin(item)))
-            working += [self._begun[-1][1]] if not self._begun[-1][1].done() else []
-        return working
+            entry.future = self._begin(entry.item)
+        return [entry.future for entry in self._entries if entry.future is not None and not entry.future.done()]
+
+    def _has_room(self) -> bool:
+        begun = [entry.future for entry in self._entries if entry.future is not None]
+        done = [future for future in begun if future.done()]
+        held = sum(self._held(future.result()) for future in done if future.exception() is None)
+        return len(begun) - len(done) < self._size and len(begun) < self._size + _AHEAD and held < _AHEAD_BYTES
+
+    def _next_entry(self) -> _Entry[_T, _R] | None:
+        """The next item to begin: a long one that was passed over, if its time has come, or a new one."""
+        working = sum(entry.is_long and entry.future is not None and not entry.is_done for entry in self._entries)
+        may_be_long = working < max(self._size // 2, 1)
+        if may_be_long:
+            passed_over = next((entry for entry in self._entries if entry.future is None), None)
+            if passed_over is not None:
+                return passed_over
+        while not self._entries or self._next_number - self._entries[0].number < _REACH:
+            found = next(self._items, None)
+            if found is None:
+                return None
+            entry: _Entry[_T, _R] = _Entry(found[1], found[0], self._is_long(found[1]))
+            self._next_number = found[0] + 1
+            self._entries.append(entry)
+            if may_be_long or not entry.is_long:
+                return entry
+        return None

@@ -14,9 +14,10 @@ import pytest
 
 from defender_simulator import App, Result, Tenant
 from defender_simulator.fleet import command, machine_action, result_body
+from tests.s3 import S3, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from defender_simulator import Simulator
@@ -166,3 +167,17 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("TAP_DEFENDER_LR_", "SINGER_SDK_", "LOGLEVEL")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def s3(s3_server: S3, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """A real S3 server, and an environment that leads there."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return s3_server

@@ -56,6 +56,13 @@ def test_peak_memory_stays_below_its_bars() -> None:
     assert done.stdout.count("as it should be") == 6
 
 
+def test_files_arrive_whole_and_in_little_memory() -> None:
+    command = [sys.executable, "-m", "benchmarks.files", "--quick"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "as it should be" in done.stdout
+
+
 def test_parsing_brings_every_row() -> None:
     command = [sys.executable, "-m", "benchmarks.parsing", "--quick"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)

@@ -67,6 +67,10 @@ def test_two_days_and_a_reset(tmp_path: Path) -> None:
     rows = (directory / "output" / "live_response_results.jsonl").read_text(encoding="utf-8").splitlines()
     assert len(rows) == len(day_2), "no result came twice"
 
+    assert "2 files collected from devices" in first
+    stored = [path for path in (directory / "files").rglob("*") if path.is_file()]
+    assert [path.name for path in stored] == ["Security.evtx"] * 2
+
     assert "0 have gone" in first
     (gone,) = re.findall(r"([\d,]+) have gone: removed, or updated", second)
     assert gone != "0"

@@ -9,9 +9,11 @@ import pytest
 
 from defender_simulator import Rule, Simulator
 from tests.conftest import CLIENT_SECRET, NOON, Cli, World, action_id
+from tests.evidence import add_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -118,3 +120,15 @@ def test_a_certificate_that_nobody_trusts(simulator: Simulator, make_cli: Callab
     assert code == 1
     assert "REQUESTS_CA_BUNDLE" in checks["sign-in"]["advice"]
     assert checks["token"]["status"] == "skipped"
+
+
+def test_collected_files(simulator: Simulator, world: World, make_cli: Callable[..., Cli], tmp_path: Path) -> None:
+    """Their store is tried, and none is fetched: it may have gigabytes."""
+    add_file(world, 50, b"a memory dump", updated=NOON + 2000)
+    code, checks, _ = examine(make_cli(simulator), files_url=str(tmp_path / "evidence"))
+    assert code == 0
+    assert checks["files"]["status"] == "ok"
+    assert f"Collected files go to {tmp_path / 'evidence'}" in checks["files"]["detail"]
+    assert list((tmp_path / "evidence").iterdir()) == []
+    assert action_id(30) in checks["result"]["detail"]
+    assert "A first run reads 31 results" in checks["quota"]["detail"]

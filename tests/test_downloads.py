@@ -1,19 +1,21 @@
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from defender_simulator import Rule, Simulator
-from tap_defender_lr.downloads import BlobStore, LinkRefusedError
-from tap_defender_lr.errors import InterruptedRunError, NotFoundError, ReadFailedError
+from tap_defender_lr.downloads import BlobStore, Download, LinkRefusedError, Spool
+from tap_defender_lr.errors import InterruptedRunError, NotFoundError, ReadFailedError, StoreFailedError
 from tests.conftest import NOON, World, action_id
 from tests.test_client import Side as ApiSide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 BODY = bytes(range(256)) * 4000
@@ -30,9 +32,12 @@ class Side:
     def link(self) -> str:
         return self.client.download_link(action_id(1), 0)
 
-    def download(self, **arguments: Any) -> Any:
-        defaults: dict[str, Any] = {"keep_bytes": 10**7, "seconds": 60.0, "stop": lambda: None}
-        return self.blobs.download(self.link(), **{**defaults, **arguments})
+    def download(self, **arguments: Any) -> Download:
+        return self.bring(self.link(), **arguments)
+
+    def bring(self, link: str, *, keep_bytes: int = 10**7, check: Callable[[], None] = lambda: None) -> Download:
+        with closing(self.blobs.transfer(Spool(keep_bytes))) as transfer:
+            return transfer.receive(link, check)
 
 
 class ServiceClock:
@@ -77,9 +82,7 @@ def test_no_escape_of_the_link_is_rewritten(side: Side) -> None:
     """The signature stands for the text that was signed; `requests` by itself would unquote %7E and %2D."""
     query = "rscd=a%7Eb%2Dc&sig=x%2By%2Fz%3D"
     with pytest.raises((LinkRefusedError, NotFoundError, ReadFailedError)):
-        side.blobs.download(
-            f"{side.simulator.blob_url}/container/a%7Eb?{query}", keep_bytes=1, seconds=60.0, stop=lambda: None
-        )
+        side.bring(f"{side.simulator.blob_url}/container/a%7Eb?{query}")
     (call,) = [call for call in side.simulator.log if call.path.startswith("/container")]
     assert (call.path, call.query) == ("/container/a%7Eb", query)
 
@@ -103,7 +106,7 @@ def test_expired_link_may_be_renewed(side: Side, service_clock: ServiceClock) ->
     link = side.link()
     service_clock.now += 1801
     with pytest.raises(LinkRefusedError, match="status 403 AuthenticationFailed") as raised:
-        side.blobs.download(link, keep_bytes=1, seconds=60.0, stop=lambda: None)
+        side.bring(link)
     assert raised.value.renewable
     assert raised.value.valid_in is None
 
@@ -112,7 +115,7 @@ def test_a_link_that_is_not_valid_yet_says_when_it_will_be(side: Side, service_c
     link = side.link()
     service_clock.now -= 20
     with pytest.raises(LinkRefusedError) as raised:
-        side.blobs.download(link, keep_bytes=1, seconds=60.0, stop=lambda: None)
+        side.bring(link)
     assert raised.value.valid_in == pytest.approx(20, abs=1)
 
 
@@ -153,10 +156,94 @@ def test_a_download_can_be_stopped_between_two_chunks(side: Side) -> None:
         raise InterruptedRunError
 
     with pytest.raises(InterruptedRunError):
-        side.download(stop=stop)
+        side.download(check=stop)
 
 
 def test_a_disk_that_is_full_is_named(side: Side, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
-    with pytest.raises(ReadFailedError, match="temporary file"):
+    with pytest.raises(StoreFailedError, match="temporary file"):
         side.download()
+
+
+class TestGoingOn:
+    """A transfer that breaks off is asked to go on, and what comes together is the blob, whatever happens."""
+
+    def receive(self, side: Side, *, tries: int = 5, keep_bytes: int = 10**7) -> tuple[bytes, Download, int]:
+        """What arrived, and how many tries it took."""
+        with closing(side.blobs.transfer(Spool(keep_bytes))) as transfer:
+            for number in range(1, tries + 1):
+                with suppress(ReadFailedError):
+                    download = transfer.receive(side.link(), lambda: None)
+                    with download.body:
+                        return download.body.read(), download, number
+        raise AssertionError("it did not arrive")
+
+    def test_where_it_broke_off(self, side: Side) -> None:
+        side.simulator.rules += [Rule("blob", cut=cut, times=1) for cut in (1, 65_537, 400_000)]
+        body, download, tries = self.receive(side)
+        assert (body, download.size, download.sha256) == (BODY, len(BODY), hashlib.sha256(BODY).hexdigest())
+        assert tries == 4
+        ranges = [call.headers.get("range") for call in side.simulator.calls("blob")]
+        assert ranges == [None, "bytes=1-", "bytes=65538-", "bytes=465538-"]
+        tags = {call.headers.get("if-match") for call in side.simulator.calls("blob")[1:]}
+        assert len(tags) == 1
+        assert None not in tags
+
+    @pytest.mark.parametrize(
+        ("headers", "body", "resumed"),
+        [
+            pytest.param({"ETag": None}, None, False, id="no tag"),
+            pytest.param({"ETag": 'W/"1"'}, None, False, id="a weak tag"),
+            pytest.param({}, BODY[::-1], True, id="another blob by now"),
+            pytest.param({}, BODY[:1000], True, id="a shorter one by now"),
+        ],
+    )
+    def test_from_the_beginning_where_it_cannot_go_on(
+        self, side: Side, world: World, headers: dict[str, str | None], body: bytes | None, resumed: bool
+    ) -> None:
+        side.simulator.rules.append(Rule("blob", cut=500_000, times=1, headers=headers))
+        with closing(side.blobs.transfer(Spool(10**7))) as transfer:
+            with pytest.raises(ReadFailedError, match="cut off"):
+                transfer.receive(side.link(), lambda: None)
+            if body is not None:
+                world.give_result(1, 0, body)
+            download = transfer.receive(side.link(), lambda: None)
+        with download.body:
+            assert download.body.read() == (body or BODY)
+        assert download.sha256 == hashlib.sha256(body or BODY).hexdigest()
+        ranges = [call.headers.get("range") for call in side.simulator.calls("blob")]
+        assert ranges == [None, *["bytes=500000-"] * resumed, None]
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            pytest.param({"status": 206, "body": b"x" * 600_000}, id="a part without a range"),
+            pytest.param(
+                {"status": 206, "body": b"x" * 9, "headers": {"Content-Range": "bytes 5-13/1024000"}}, id="another part"
+            ),
+            pytest.param(
+                {"status": 206, "body": b"x" * 9, "headers": {"Content-Range": "bytes 400000-400008/400009"}},
+                id="of a blob of another size",
+            ),
+            pytest.param({"headers": {"ETag": '"other"'}}, id="of another blob"),
+            pytest.param({"status": 416, "body": "<Error/>"}, id="no such range"),
+            pytest.param({"status": 412, "body": "<Error/>"}, id="it has changed"),
+        ],
+    )
+    def test_a_part_that_does_not_fit_is_not_taken(self, side: Side, answer: dict[str, Any]) -> None:
+        side.simulator.rules += [Rule("blob", cut=400_000, times=1), Rule("blob", if_range=True, **answer)]
+        body, _, tries = self.receive(side)
+        assert (body, tries) == (BODY, 2)
+
+    def test_the_checksum_is_of_the_whole(self, side: Side) -> None:
+        whole = base64.b64encode(hashlib.md5(BODY).digest()).decode()
+        side.simulator.rules += [
+            Rule("blob", cut=400_000, times=1, headers={"Content-MD5": whole}),
+            Rule("blob", headers={"Content-MD5": "AAAAAAAAAAAAAAAAAAAAAA=="}, if_range=True),
+        ]
+        assert self.receive(side)[0] == BODY
+
+    def test_only_its_beginning_is_kept_all_the_same(self, side: Side) -> None:
+        side.simulator.rules.append(Rule("blob", cut=400_000, times=1))
+        body, download, _ = self.receive(side, keep_bytes=500_000)
+        assert (body, download.size, download.complete) == (BODY[:500_000], len(BODY), False)

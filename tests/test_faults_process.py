@@ -25,6 +25,7 @@ from defender_simulator import Rule, Simulator
 from defender_simulator.fleet import command, result_body
 from tap_defender_lr.quota import HOUR, MINUTE, Ledger, Rate
 from tests.conftest import CLIENT_ID, NOON, TENANT_ID, Cli, World, action_id
+from tests.evidence import add_file, files_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -386,6 +387,22 @@ os.execv(sys.argv[1], sys.argv[1:])"""
         ]
         assert len(simulator.calls("link")) == 1
 
+    def test_at_the_files(self, world: World, make_cli: Callable[..., Cli], tmp_path: Path) -> None:
+        for number in range(1, 13):
+            world.add(number)
+        add_file(world, 13, b"x" * 5_000_000)
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator, files_url=str(tmp_path / "evidence"))
+            code, loader, log = self.run_with_limit(cli, 1_000_000)
+            assert code == 0, log
+            assert "Traceback" not in log
+            assert files_in(tmp_path / "evidence") == {}
+            later = cli.run(state=loader.state)
+        assert "it cannot be stored" in loader.results[13]["result_error"]
+        statuses = {number: record["result_status"] for number, record in loader.results.items()}
+        assert statuses == {**dict.fromkeys(range(1, 13), "fetched"), 13: "failed"}
+        assert [(r["machine_action_id"], r["file_size"]) for r in later.records()] == [(action_id(13), 5_000_000)]
+
     @pytest.mark.parametrize("begun", [False, True])
     def test_at_the_ledger(self, world: World, make_cli: Callable[..., Cli], tmp_path: Path, begun: bool) -> None:
         for number in range(1, 91):
@@ -501,7 +518,8 @@ class TestDirt:
             return body.replace(b"@half@", b"\\ud83d").replace(b"@bytes@", b"caf\xe9")
 
         loader = self.run(world, make_cli, Rule("list", transform=spoil))
-        assert {record["result_status"] for record in loader.results.values()} == {"fetched"}
+        others = {number: r["result_error"] for number, r in loader.results.items() if r["result_status"] != "fetched"}
+        assert others == {}
         actions = {int(key[:8], 16): row for (key,), row in loader.rows["machine_actions"].items()}
         for n, raw in enumerate(numbers, 1):
             # What is no number for everybody is null, or its digits as text.

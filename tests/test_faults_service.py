@@ -63,7 +63,8 @@ def test_a_fault_that_passes_is_not_seen_in_the_output(
     assert run.code == 0, run.stderr
     assert statuses(run) == fetched(range(1, 7))
     again = "Content-MD5" not in fault.get("headers", {})
-    assert counts == [1 + again, 6 + again, 6 + broken_blob]
+    beyond_the_end = "Content-Length" in fault.get("headers", {}) and fault["headers"]["Content-Length"] == "100000"
+    assert counts == [1 + again, 6 + again, 6 + broken_blob + beyond_the_end]
 
 
 def fail_for_ever(world: World, simulator: Simulator, endpoint: str, faults: dict[str, Any]) -> dict[int, str]:
@@ -100,7 +101,9 @@ def test_each_fault_for_ever_costs_only_its_own_result(
     for number, words in reasons.items():
         assert words in reason(first, number)
         assert f"{tries} times in a row" in reason(first, number)
-        assert len([call for call in calls if call.action_id == action_id(number)]) == tries
+        # A download is asked to go on where it broke off; where nothing comes after that, it begins anew.
+        tried = [call for call in calls if call.action_id == action_id(number) and call.status != 416]
+        assert len(tried) == tries
     # Once the service is well, so is the next run.
     assert second.code == 0
     assert statuses(second) == fetched(reasons)

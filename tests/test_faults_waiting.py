@@ -10,7 +10,7 @@ import pytest
 
 from defender_simulator import Rule, Simulator, throttled
 from tap_defender_lr.client import DefenderClient
-from tap_defender_lr.downloads import BlobStore
+from tap_defender_lr.downloads import BlobStore, Spool
 from tap_defender_lr.errors import ReadFailedError, ServiceError
 from tap_defender_lr.fetching import Fetched, ResultFetcher
 from tap_defender_lr.machine_action import from_api
@@ -203,5 +203,5 @@ class TestSilence:
         side.simulator.rules.append(Rule("blob", 500, "busy" * 100, drip=0.05))
         began = time.monotonic()
         with pytest.raises(ReadFailedError, match="status 500"):
-            BlobStore().download(link, keep_bytes=1, seconds=30, stop=lambda: None)
+            BlobStore().transfer(Spool(1)).receive(link, lambda: None)
         assert time.monotonic() - began < 4

@@ -10,12 +10,20 @@ import pytest
 from defender_simulator.fleet import command, machine_action
 from tap_defender_lr import machine_action as decoding
 from tap_defender_lr.downloads import Download, LinkRefusedError
-from tap_defender_lr.errors import NotFoundError, PermissionDeniedError, ReadFailedError, TimeIsUpError
-from tap_defender_lr.fetching import Fetched, ResultFetcher
+from tap_defender_lr.errors import (
+    NotFoundError,
+    PermissionDeniedError,
+    ReadFailedError,
+    StoreFailedError,
+    TimeIsUpError,
+)
+from tap_defender_lr.fetching import _DOWNLOAD_SECONDS, Fetched, ResultFetcher, _Budget
 from tap_defender_lr.lifetime import Lifetime
 from tests.conftest import NOON, action_id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tap_defender_lr.client import DefenderClient
     from tap_defender_lr.downloads import BlobStore
 
@@ -27,14 +35,18 @@ DONE = Download(io.BytesIO(b""), 0, "", complete=True)
 ABSENT, FAILED = NotFoundError("status 404"), ReadFailedError("status 500")
 EXPIRED = LinkRefusedError("status 403 AuthenticationFailed", renewable=True)
 EARLY = LinkRefusedError("status 403 AuthenticationFailed", renewable=True, valid_in=7.0)
+MORE_ROOM = StoreFailedError("no room")
+MIB = 1024 * 1024
 FIREWALL = LinkRefusedError("status 403 AuthorizationFailure", renewable=False)
 
 
 class Service:
     """Plays client and blob store: answers, or raises, what comes next in its lists."""
 
-    def __init__(self, links: list[Any], downloads: list[Any]) -> None:
-        self.links, self.downloads = iter(links), iter(downloads)
+    def __init__(self, links: list[Any], downloads: list[Any], *, sizes: Iterable[int] = ()) -> None:
+        self.links, self.downloads, self.sizes = iter(links), iter(downloads), iter(sizes)
+        self.size = 0
+        self.is_closed = False
         self.asked: list[str] = []
 
     def download_link(self, action_id: str, index: int) -> str:
@@ -42,9 +54,16 @@ class Service:
         self.asked.append("link")
         return cast("str", self._next(self.links))
 
-    def download(self, _link: str, **_arguments: Any) -> Download:
+    def transfer(self, _sink: Any) -> Service:
+        return self
+
+    def receive(self, _link: str, _check: Any) -> Download:
         self.asked.append("blob")
+        self.size += next(self.sizes, 0)
         return cast("Download", self._next(self.downloads))
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def _next(self, answers: Any) -> Any:
         answer = next(answers)
@@ -84,6 +103,53 @@ def test_it_arrives(links: list[Any], downloads: list[Any], asked: str) -> None:
     fetched, _ = fetch(service)
     assert fetched.download is DONE
     assert " ".join(service.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("links", "downloads", "sizes", "asked"),
+    [
+        pytest.param(
+            [LINK], [*[FAILED] * 9, DONE], [MIB] * 9, "link" + " blob" * 10, id="breaks again and again, but goes on"
+        ),
+        pytest.param(
+            [LINK] * 3, [EXPIRED, FAILED, EXPIRED, DONE], [0, MIB], "link blob link blob blob link blob", id="expires"
+        ),
+    ],
+)
+def test_a_long_download_goes_on_as_long_as_something_comes(
+    links: list[Any], downloads: list[Any], sizes: list[int], asked: str
+) -> None:
+    service = Service(links, downloads, sizes=sizes)
+    fetched, _ = fetch(service)
+    assert fetched.download is DONE
+    assert " ".join(service.asked) == asked
+
+
+@pytest.mark.parametrize(
+    ("links", "downloads", "sizes", "asked"),
+    [
+        pytest.param(
+            [LINK], [FAILED] * 9, [MIB, MIB, 9, 9, 9, 9], "link" + " blob" * 5, id="a few bytes are no progress"
+        ),
+        pytest.param(
+            [LINK] * 2, [FAILED, EXPIRED, EXPIRED], [9], "link blob blob link blob", id="a new link is refused at once"
+        ),
+        pytest.param([LINK], [MORE_ROOM], [], "link blob", id="no room: not tried again"),
+    ],
+)
+def test_a_long_download_ends_when_nothing_comes(
+    links: list[Any], downloads: list[Any], sizes: list[int], asked: str
+) -> None:
+    service = Service(links, downloads, sizes=sizes)
+    fetched, _ = fetch(service)
+    assert fetched.failed is not None
+    assert " ".join(service.asked) == asked
+    assert service.is_closed
+
+
+@pytest.mark.parametrize(("size", "allowed"), [(0, 600), (50_000_000, 1100), (3_000_000_000, 30_600)])
+def test_the_more_comes_the_longer_it_may_take(size: int, allowed: float) -> None:
+    assert _Budget(_DOWNLOAD_SECONDS).left(size) == allowed
 
 
 @pytest.mark.parametrize(

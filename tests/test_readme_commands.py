@@ -1,7 +1,8 @@
-"""The commands of README.md, run as they stand there."""
+"""The commands of README.md and of the page about files, run as they stand there."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -16,19 +17,28 @@ import pytest
 import yaml
 
 from defender_simulator import Simulator
-from tests.conftest import CLIENT_SECRET, World
+from tests.conftest import CLIENT_SECRET, World, action_id
+from tests.evidence import add_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCKS = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-COMMANDS = [line for block in BLOCKS for line in block.splitlines()]
+
+
+def commands_of(document: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return [line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+
+
+COMMANDS = commands_of("README.md")
 pytestmark = pytest.mark.slow
 
 
 def run(command: str, directory: Path, environment: Mapping[str, str], *, typed: str = "") -> str:
     words = shlex.split(command)
+    if "=" in words[0]:  # it sets a variable, as shells do
+        words = ["bash", "-c", command]
     found = shutil.which(words[0], path=environment["PATH"])
     assert found, words[0]
     done = subprocess.run(
@@ -53,7 +63,7 @@ def simulator(world: World) -> Iterator[Simulator]:
         yield simulator
 
 
-def test_from_an_empty_meltano_project_to_a_schedule(simulator: Simulator, tmp_path: Path) -> None:
+def test_from_an_empty_meltano_project_to_a_schedule(world: World, simulator: Simulator, tmp_path: Path) -> None:
     """Only what needs the world outside is replaced: our package by this checkout, Postgres by a JSON lines loader."""
     commands = [line for line in COMMANDS if line.startswith("meltano ")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MELTANO_", "TAP_"))}
@@ -91,6 +101,25 @@ def test_from_an_empty_meltano_project_to_a_schedule(simulator: Simulator, tmp_p
     assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in rows) == 5
     schedules = run("meltano schedule list", project, environment)
     assert "defender-hourly" in schedules
+
+    def rows_of_files() -> list[tuple[str, str]]:
+        texts = [file.read_text(encoding="utf-8") for file in project.rglob("live_response_results*.jsonl")]
+        found = [json.loads(line) for text in texts for line in text.splitlines()]
+        return sorted((r["file_name"], r["result_status"]) for r in found if r["command_type"] == "GetFile")
+
+    # A file that was collected before anybody set `files_url`, and one after.
+    set_it, run_it, bring_the_skipped = commands_of("docs/files.md")
+    run("meltano config unset tap-defender-lr files_url", project, environment)
+    add_file(world, 10, b"content", "C:\\early.log")
+    run(run_it, project, signed_in)
+    run(set_it.replace("/srv", str(tmp_path)), project, environment)
+    add_file(world, 11, b"content", "C:\\late.log")
+    run(run_it, project, signed_in)
+    assert rows_of_files() == [("early.log", "skipped"), ("late.log", "fetched")]
+    (project / "actions.json").write_text(json.dumps([{"id": action_id(10), "command_indexes": [0]}]))
+    run(bring_the_skipped, project, signed_in)
+    assert rows_of_files() == [("early.log", "fetched"), ("early.log", "skipped"), ("late.log", "fetched")]
+    assert sorted(path.name for path in (tmp_path / "live-response-files").rglob("*.log")) == ["early.log", "late.log"]
 
 
 def test_the_set_up_without_make(tmp_path: Path) -> None:

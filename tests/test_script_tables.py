@@ -5,6 +5,7 @@ Every statement of `docs/scripts` runs on both, and gives the same on both.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 COMPANIONS = ("script_output_snapshots", "script_output_errors")
+RESULTS = "live_response_results"
 UNLIMITED: dict[str, Any] = {"calls_per_minute": 10_000, "calls_per_hour": 10_000}
 Rows = dict[tuple[str, ...], dict[str, Any]]
 
@@ -43,9 +45,11 @@ class Fleet:
     def __init__(self, folder: Path) -> None:
         self.tenant = make_tenant(devices=30, now=NOON)
         self.days: list[str] = []
+        self.files = folder / "files"
         state = None
         with Simulator(self.tenant, **UNLIMITED) as simulator:
-            cli = Cli(folder, simulator, script_streams=[page.entry for page in PAGES], **UNLIMITED)
+            entries = [page.entry for page in PAGES]
+            cli = Cli(folder, simulator, script_streams=entries, files_url=str(self.files), **UNLIMITED)
             for day in (1, 2):
                 if day == 2:
                     next_day(self.tenant, devices=30, now=NOON + 24 * 3600)
@@ -127,10 +131,10 @@ def appended(fleet: Fleet) -> Any:
     for message in fleet.messages():
         if message["type"] == "SCHEMA":
             schemas[message["stream"]] = message["schema"]["properties"]
-        elif message["type"] == "RECORD" and message["stream"] in {*BY_STREAM, *COMPANIONS}:
+        elif message["type"] == "RECORD" and message["stream"] in {*BY_STREAM, *COMPANIONS, RESULTS}:
             row = [message["record"][name] for name in schemas[message["stream"]]]
             records[message["stream"]].append([json.dumps(v) if isinstance(v, (dict, list)) else v for v in row])
-    for stream in (*BY_STREAM, *COMPANIONS):
+    for stream in (*BY_STREAM, *COMPANIONS, RESULTS):
         columns = []
         for name, column in schemas[stream].items():
             kind = next(kind for kind in column["type"] if kind != "null")
@@ -201,6 +205,58 @@ def test_the_question_about_errors_runs(postgres: Any, appended: Any) -> None:
         assert connection.execute(sql).fetchall()
 
 
+class TestFiles:
+    """What `docs/files.md` asks of the table finds the files that were stored."""
+
+    PAGE = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    QUESTIONS = re.findall(r"^ *```sql\n(.*?)^ *```$", PAGE, re.MULTILINE | re.DOTALL)
+
+    @pytest.mark.parametrize("number", range(6))
+    def test_every_question_is_answered_the_same_by_both(self, postgres: Any, appended: Any, number: int) -> None:
+        sql = self.QUESTIONS[number]
+        answers = [sorted(tuple(map(told, row)) for row in c.execute(sql).fetchall()) for c in (postgres, appended)]
+        assert answers[0] == answers[1]
+        assert len(self.QUESTIONS) == 6
+
+    def test_the_files_are_those_of_the_table(self, postgres: Any, fleet: Fleet) -> None:
+        overview, by_hash, _, checksums, _, _ = self.QUESTIONS
+        rows = postgres.execute(overview).fetchall()
+        stored = [row for row in rows if row[-1] is not None]
+        assert len(stored) >= 2
+        lines = {line for (line,) in postgres.execute(checksums).fetchall()}
+        files = [path for path in fleet.files.rglob("*") if path.is_file()]
+        assert lines == {f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path}" for path in files}
+        for *_, sha256, url in stored:
+            (example,) = re.findall("'([0-9A-F]{64})'", by_hash)
+            found = postgres.execute(by_hash.replace(example, sha256.upper())).fetchall()
+            assert url in [row[0] for row in found]
+
+    def test_what_was_skipped_can_be_named_in_the_settings(self, fleet: Fleet, tmp_path: Path) -> None:
+        """As somebody does it who sets `files_url` late."""
+        with Simulator(fleet.tenant, **UNLIMITED) as simulator:
+            cli = Cli(tmp_path, simulator, **UNLIMITED)
+            before = [record for record in cli.run().records() if record["result_status"] == "skipped"]
+            connection = duckdb.connect()
+            connection.execute(
+                f"CREATE TABLE {RESULTS} (machine_action_id VARCHAR, command_index BIGINT, "
+                "result_status VARCHAR, last_update_date_time_utc TIMESTAMP)"
+            )
+            columns = ("machine_action_id", "command_index", "result_status", "last_update_date_time_utc")
+            connection.executemany(
+                f"INSERT INTO {RESULTS} VALUES (?, ?, ?, ?)", [[record[name] for name in columns] for record in before]
+            )
+            ((actions,),) = connection.execute(self.QUESTIONS[-1]).fetchall()
+            after = cli.run(actions=json.loads(actions), files_url=str(tmp_path / "files"))
+        assert len(before) >= 2
+        assert after.code == 0, after.stderr
+        keys = [
+            {(record["machine_action_id"], record["command_index"]) for record in records}
+            for records in (before, after.records())
+        ]
+        assert keys[0] == keys[1]
+        assert {record["result_status"] for record in after.records()} == {"fetched"}
+
+
 def told(value: Any) -> str:
     """A value as text; what is a decimal in one database may be a float in the other."""
     return str(float(value)) if isinstance(value, (int, float, Decimal)) else str(value)
@@ -214,7 +270,7 @@ def test_nothing_was_lost_on_the_way(fleet: Fleet, postgres: Any, appended: Any)
             keys[message["stream"]] = message["key_properties"]
         elif message["type"] == "RECORD":
             sent[message["stream"]].add(tuple(message["record"][key] for key in keys[message["stream"]]))
-    for stream in (*BY_STREAM, *COMPANIONS):
+    for stream in (*BY_STREAM, *COMPANIONS, RESULTS):
         if sent[stream]:
             assert postgres.execute(f"SELECT count(*) FROM {stream}").fetchone() == (len(sent[stream]),)
         assert appended.execute(f"SELECT count(*) >= {len(sent[stream])} FROM {stream}").fetchone() == (True,)

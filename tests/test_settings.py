@@ -51,6 +51,9 @@ def errors(**changes: Any) -> list[str]:
         ({"calls_per_minute": 0}, "`calls_per_minute` must be at least 1"),
         ({"max_concurrency": 65}, "`max_concurrency` must be at most 64"),
         ({"max_output_bytes": 10}, "`max_output_bytes` must be at least 1,000"),
+        ({"max_file_bytes": 0}, "`max_file_bytes` must be at least 1"),
+        ({"files_url": "https://account.blob.core.windows.net/c"}, "`files_url` is a web address"),
+        ({"files_url": "s3://key:s3cret@bucket"}, "`files_url` must hold no password"),
         ({"machine_ids": "abc"}, "`machine_ids` must be a list, not a text"),
         ({"machine_ids": [5]}, "`machine_ids[0]` must be a text"),
         ({"actions": [{"id": "nonsense"}]}, "`actions[0].id` is not the ID of a machine action"),
@@ -83,6 +86,8 @@ def test_several_problems_are_told_at_once() -> None:
         {"start_date": None, "actions": None, "max_run_minutes": None},
         {"actions": []},
         {"calls_per_minute": 500},
+        {"files_url": " s3://bucket/folder\n"},
+        {"files_url": ""},
     ],
 )
 def test_good_settings(changes: dict[str, Any]) -> None:

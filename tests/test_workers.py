@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +11,7 @@ from tap_defender_lr.lifetime import Lifetime
 from tap_defender_lr.workers import OrderedWindow, finished, start, take
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from collections.abc import Sequence
 
 
 def test_results_come_in_order_with_so_many_worked_on_and_as_many_finished_ahead() -> None:
@@ -46,6 +47,97 @@ def test_a_closed_window_hands_out_what_was_begun_and_no_more() -> None:
         if item == 1:
             window.close()
     assert handed == list(range(12))
+
+
+class TestLongItems:
+    """Negative numbers are files of gigabytes, which end when the test says so."""
+
+    def window(self, items: Sequence[int], *, size: int = 4, held: int = 0) -> tuple[OrderedWindow[int, int], Work]:
+        work = Work()
+        window = OrderedWindow(
+            items,
+            work.begin,
+            size=size,
+            lifetime=Lifetime(),
+            tick=work.tick,
+            is_long=lambda item: item < 0,
+            held=lambda _: held,
+        )
+        return window, work
+
+    def test_what_is_behind_one_is_handed_out_meanwhile(self) -> None:
+        window, work = self.window([1, -2, 3, 4, 5])
+        work.end_on_idle = [-2]
+        assert [item for item, _ in window] == [1, 3, 4, 5, -2]
+
+    def test_a_short_item_that_is_slow_still_holds_up_what_is_behind_it(self) -> None:
+        window, work = self.window([1, -2, 3, 4, 5])
+        work.blocked = {3}
+        work.end_on_idle = [3, -2]
+        assert [item for item, _ in window] == [1, 3, 4, 5, -2]
+
+    def test_they_take_half_of_the_workers_at_most(self) -> None:
+        window, work = self.window([-1, -2, -3, -4, 5, 6])
+        work.end_on_idle = [-2, -1, -4, -3]
+        assert [item for item, _ in window] == [5, 6, -2, -1, -4, -3]
+        assert work.begun == [-1, -2, 5, 6, -3, -4]
+
+    @pytest.mark.parametrize("size", [1, 2, 3])
+    def test_a_single_worker_is_enough_for_them(self, size: int) -> None:
+        window, work = self.window([-1, -2, 3], size=size)
+        work.end_on_idle = [-1, -2]
+        assert sorted(item for item, _ in window) == [-2, -1, 3]
+        assert work.begun.index(-1) < work.begun.index(-2)
+
+    def test_they_hold_up_what_is_too_far_behind(self) -> None:
+        window, work = self.window([-1, *range(1, 1000)])
+        handed = []
+        for item, _ in window:
+            handed.append(item)
+            if item == 499:
+                work.end_on_idle = [-1]
+        assert handed == [*range(1, 500), -1, *range(500, 1000)]
+
+    def test_closing_forgets_those_that_have_not_begun(self) -> None:
+        window, work = self.window([-1, -2, -3, 4, 5])
+        work.end_on_idle = [-1, -2]
+        handed = []
+        for item, _ in window:
+            window.close()
+            handed.append(item)
+        assert handed == [4, 5, -1, -2]
+        assert -3 not in work.begun
+
+    def test_nothing_is_begun_while_too_much_waits_for_its_turn(self) -> None:
+        window, work = self.window(range(1, 20), held=40 * 1024 * 1024)
+        work.blocked = {1}
+        work.end_on_idle = [1]
+        for item, _ in window:
+            if item == 1:
+                # Two that hold more than 64 MiB together were waiting.
+                assert work.begun == [1, 2, 3]
+                break
+
+
+class Work:
+    """Work that ends at once, but for long items and those that are `blocked`: they end one by one when all wait."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.blocked: set[int] = set()
+        self.end_on_idle: list[int] = []
+        self._futures: dict[int, Future[int]] = {}
+
+    def begin(self, item: int) -> Future[int]:
+        self.begun.append(item)
+        self._futures[item] = Future()
+        if item >= 0 and item not in self.blocked:
+            self._futures[item].set_result(item)
+        return self._futures[item]
+
+    def tick(self) -> None:
+        item = self.end_on_idle.pop(0)
+        self._futures[item].set_result(item)
 
 
 def test_an_exception_surfaces_at_its_turn() -> None:

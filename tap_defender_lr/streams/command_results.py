@@ -29,6 +29,11 @@ class CommandResultsStream(PlannedStream, abc.ABC):
     def records(self, item: Item, outcome: Outcome) -> Iterator[tuple[WrittenStream, dict[str, Any]]]:
         """The records that a command becomes, in this stream and in those that go with it. Counts them."""
 
+    @property
+    def wants_files(self) -> bool:
+        """Whether collected files are to be fetched for this stream."""
+        return False
+
     @override
     def needs(self, configured: ConfiguredAction) -> bool:
         state, indexes = self.saved_state, configured.command_indexes

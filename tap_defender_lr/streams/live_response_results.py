@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tap_defender_lr.streams.outcome import Outcome
     from tap_defender_lr.streams.written import WrittenStream
 
+_ABOUT_FILES = ("result_size", "result_sha256", "file_size", "file_sha256", "file_url")
+"""A file is fetched only if one of these columns is selected."""
+
 
 class LiveResponseResultsStream(CommandResultsStream):
     """One record per command of a final Live Response action."""
@@ -79,16 +82,23 @@ class LiveResponseResultsStream(CommandResultsStream):
         ),
         th.Property("result_size", th.IntegerType, description="Bytes of the result as downloaded."),
         th.Property("result_sha256", th.StringType, description="SHA-256 of the result as downloaded."),
-        th.Property("file_name", th.StringType, description="Name of a collected file (GetFile)."),
-        th.Property("file_size", th.IntegerType, description="Bytes of the collected file."),
-        th.Property("file_sha256", th.StringType, description="SHA-256 of the collected file."),
-        th.Property("file_url", th.StringType, description="Where the collected file was stored."),
+        th.Property("file_name", th.StringType, description="Name of a file that GetFile collects, as on the device."),
+        th.Property("file_size", th.IntegerType, description="Bytes of the collected file, unpacked."),
+        th.Property("file_sha256", th.StringType, description="SHA-256 of the collected file, unpacked."),
+        th.Property("file_url", th.StringType, description="Where the collected file was stored (`files_url`)."),
     ).to_dict()
 
     @cached_property
     def scripts(self) -> Counter[str]:
         """Script → its results in this run."""
         return Counter()
+
+    @property
+    @override
+    def wants_files(self) -> bool:
+        if self.run.settings.files_url is None or self.ABORT_AT_RECORD_COUNT is not None:
+            return False
+        return any(self.mask["properties", column] for column in _ABOUT_FILES)
 
     @override
     def records(self, item: Item, outcome: Outcome) -> Iterator[tuple[WrittenStream, dict[str, Any]]]:
@@ -100,6 +110,10 @@ class LiveResponseResultsStream(CommandResultsStream):
     def record(self, item: Item, outcome: Outcome) -> dict[str, Any]:
         record = {**dict.fromkeys(self.schema["properties"]), **self._envelope(item)}
         record |= {"result_status": outcome.status, "result_error": outcome.error}
+        record |= {"result_size": outcome.size, "result_sha256": outcome.sha256}
+        if (file := outcome.file) is not None:
+            about = {"file_name": file.name, "file_size": file.size, "file_sha256": file.sha256, "file_url": file.url}
+            return record | about
         script = outcome.script
         if script is None:
             return record
@@ -112,8 +126,6 @@ class LiveResponseResultsStream(CommandResultsStream):
             "script_output_truncated": script.script_output_truncated,
             "script_errors_truncated": script.script_errors_truncated,
             "transcript_path": script.transcript_path,
-            "result_size": outcome.size,
-            "result_sha256": outcome.sha256,
         }
 
     def _envelope(self, item: Item) -> dict[str, Any]:
@@ -139,4 +151,5 @@ class LiveResponseResultsStream(CommandResultsStream):
             "command_start_time": command.start_time,
             "command_end_time": command.end_time,
             "script_name": command.script_name,
+            "file_name": command.file_name,
         }

@@ -6,14 +6,16 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from tap_defender_lr.errors import ServiceError, TimeIsUpError
 from tap_defender_lr.fetching import Fetched
+from tap_defender_lr.machine_action import GET_FILE
 from tap_defender_lr.streams.outcome import Outcome, status_without_asking
 from tap_defender_lr.streams.planned import Emission, Part
-from tap_defender_lr.text import counted
+from tap_defender_lr.text import counted, in_bytes
 from tap_defender_lr.workers import OrderedWindow, finished, start
 
 if TYPE_CHECKING:
@@ -41,9 +43,19 @@ class _Job:
     command: Command
     wanted: tuple[tuple[CommandResultsStream, Item], ...]
 
-    @property
+    @cached_property
     def status(self) -> str | None:
-        return status_without_asking(self.action, self.command)
+        files = any(stream.wants_files for stream, _ in self.wanted)
+        return status_without_asking(self.action, self.command, files=files)
+
+    @property
+    def key(self) -> str:
+        return self.wanted[0][1].fingerprint
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it takes as long as gigabytes take."""
+        return self.command.type == GET_FILE and self.status is None
 
     @property
     def is_retry(self) -> bool:
@@ -66,7 +78,8 @@ class Reading:
     def __init__(self, run: Run, streams: Sequence[CommandResultsStream]) -> None:
         self.streams = streams
         self._run = run
-        self._total = self._handled = self._failing_retries = 0
+        self._total = self._handled = self._failing_retries = self._succeeded = 0
+        self._succeeded_before: dict[str, int] = {}
         self._began = time.monotonic()
 
     def _jobs(self) -> list[_Job]:
@@ -92,6 +105,9 @@ class Reading:
         calls = sum(job.status is None for job in jobs)
         if jobs:
             line += f"; {counted(calls, 'call for a download link', 'calls for download links')}"
+        files = sum(job.is_file for job in jobs)
+        if files:
+            line += f" ({counted(files, 'file', 'files')} among them)"
         if calls:
             line += (
                 f", {duration(self._run.ledger.forecast(calls))} at {settings.calls_per_minute:,} calls a minute and "
@@ -121,6 +137,8 @@ class Reading:
             size=self._run.settings.max_concurrency,
             lifetime=self._run.lifetime,
             tick=tick,
+            is_long=lambda job: job.is_file,
+            held=lambda fetched: fetched.held if fetched else 0,
         )
         failures: list[Emission] = []
         time_is_up = False
@@ -134,13 +152,14 @@ class Reading:
             self._handled += 1
             if fetched is not None and fetched.failed is not None:
                 emission = self._failed(job, fetched)
-                if emission.parts and job.has_failed_before:  # that it fails again says nothing about the service
-                    yield emission
+                if emission.parts and (job.has_failed_before or self._others_came(job)):
+                    yield emission  # it says nothing about the service
                 elif emission.parts:
                     failures.append(emission)
                     _stop_if_outage(failures, fetched)
                 continue
             # It is no outage: the service answers again.
+            self._succeeded += fetched is not None
             yield from failures
             failures.clear()
             if fetched is None:
@@ -160,8 +179,14 @@ class Reading:
             return finished(None)
         if job.is_retry and self._failing_retries >= OUTAGE_FAILURES:
             return finished(_NOT_TRIED)
+        if job.is_file:
+            self._succeeded_before[job.key] = self._succeeded
         fetcher = self._run.fetcher
         return start(lambda: fetcher.fetch(job.action, job.command, patient=patient))
+
+    def _others_came(self, job: _Job) -> bool:
+        """Whether other results were read while a file was on its way: it may be the last of many to end."""
+        return job.is_file and self._succeeded > self._succeeded_before[job.key]
 
     def _failed(self, job: _Job, fetched: Fetched) -> Emission:
         """What a failure becomes in the streams where it is new or given up; in the others it is no news."""
@@ -184,7 +209,11 @@ class Reading:
         by_quota = self._run.ledger.forecast(left)
         by_pace = left * (time.monotonic() - self._began) / self._handled if self._handled else 0.0
         remaining = duration(max(by_quota, by_pace))
-        logger.info("Progress: %s of %s results, %s left.", f"{self._handled:,}", f"{self._total:,}", remaining)
+        collector = self._run.used_collector
+        files = f", {in_bytes(collector.received)} of files so far" if collector and collector.received else ""
+        logger.info(
+            "Progress: %s of %s results%s, %s left.", f"{self._handled:,}", f"{self._total:,}", files, remaining
+        )
 
 
 def _stop_if_outage(failures: Sequence[Emission], last: Fetched) -> None:

@@ -1,0 +1,208 @@
+"""Collected files in any file system of fsspec: an object store, usually."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import logging
+import os
+import re
+import secrets
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from typing_extensions import override
+
+from tap_defender_lr import redaction
+from tap_defender_lr.errors import StoreFailedError, StoreRefusedError
+from tap_defender_lr.file_store import BLOCK, FileStore, FileWriter, hash_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+#: Scheme → the extra of this package that brings its driver.
+EXTRAS = {"s3": "s3", "s3a": "s3", "abfs": "azure", "abfss": "azure", "az": "azure", "gs": "gcs", "gcs": "gcs"}
+_SECRETS = (
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AZURE_CLIENT_SECRET",
+    "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "AZURE_STORAGE_SAS_TOKEN",
+)
+_CHATTY = ("aiobotocore", "botocore", "s3fs", "azure", "adlfs", "gcsfs", "google", "fsspec")
+"""Loggers of drivers: at debug level they write requests with their signatures."""
+_REFUSALS = {"PermissionError", "FileNotFoundError", "NotImplementedError", "ValueError"}
+
+
+class RemoteStore(FileStore):
+    """Any other file system of fsspec; its driver takes credentials and options from the environment."""
+
+    def __init__(self, files_url: str) -> None:
+        super().__init__()
+        for name in _CHATTY:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        for variable in _SECRETS:
+            redaction.remember(os.environ.get(variable))
+        self._url = files_url.rstrip("/")
+        with self._failing():
+            self._fs, root = fsspec.url_to_fs(self._url, skip_instance_cache=True, use_listings_cache=False)
+        self._root = root.rstrip("/")
+        self._is_object_store = files_url.partition(":")[0].lower() in EXTRAS
+
+    @override
+    def new_writer(self, parts: Sequence[str]) -> FileWriter:
+        path = "/".join([self._root, *parts])
+        with self._failing():
+            # Not for object stores: drivers would make a bucket for a name with a typing error in it.
+            if not self._is_object_store:
+                self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+            kind = _ObjectWriter if self._is_object_store else _PartWriter
+            return kind(self._fs, path, "/".join([self._url, *parts]), self._failing)
+
+    @override
+    def check(self) -> None:
+        """Uploads a first part, which tells all that can go wrong, and takes it back."""
+        writer = self.begin(["check"])
+        try:
+            writer.write(bytes(BLOCK))
+        finally:
+            self.end(writer)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What a person can mend is told apart from what may pass."""
+        try:
+            yield
+        except (StoreFailedError, StoreRefusedError):
+            raise
+        except Exception as error:  # noqa: BLE001  drivers raise what they like
+            reason = redaction.redact(" ".join(str(error).split()))[:300].rstrip(".") or type(error).__name__
+            if _is_refusal(error):
+                raise StoreRefusedError(
+                    f"`files_url`: {self._url} cannot be used ({reason}). Check that it exists, and that the tap may "
+                    "write there; its driver takes credentials from the environment."
+                ) from None
+            raise StoreFailedError(f"{self._url}: {reason}") from None
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Whether it stays so until somebody changes something. Drivers have classes, codes and words of their own."""
+    cause = error.__cause__ or error  # adlfs wraps those of Azure into a bare RuntimeError
+    kinds = {kind.__name__ for one in (error, cause) for kind in type(one).__mro__}
+    codes = {getattr(cause, "status_code", None), getattr(error, "code", None)}
+    is_denied = re.search("Credential|Authenti", " ".join(kinds)) or str(error).startswith("Forbidden")  # of gcsfs
+    return bool(kinds & _REFUSALS or codes & {401, 403, 404} or is_denied)
+
+
+class _RemoteWriter(FileWriter):
+    def __init__(
+        self, fs: Any, path: str, url: str, failing: Callable[[], contextlib.AbstractContextManager[None]]
+    ) -> None:
+        self.url = url
+        self._fs = fs
+        self._path = path
+        self._failing = failing
+        self._is_done = False
+        self._file = self._open()
+
+    @abc.abstractmethod
+    def _open(self) -> Any:
+        """A file that nobody sees."""
+
+    @abc.abstractmethod
+    def _put_in_place(self) -> None:
+        """All of it was written."""
+
+    @abc.abstractmethod
+    def _throw_away(self) -> None:
+        """Nothing of it is to be seen ever."""
+
+    @override
+    def write(self, data: bytes) -> None:
+        with self._failing():
+            self._file.write(data)
+
+    @override
+    def commit(self, size: int, sha256: str) -> None:
+        with self._failing():
+            if self._is_there(size, sha256):
+                return
+            self._put_in_place()
+            self._is_done = True
+            stored = self._size()
+            if stored != size:
+                raise StoreFailedError(f"{self.url} has {stored} bytes instead of {size:,}")
+
+    @override
+    def discard(self) -> None:
+        if not self._is_done:
+            self._is_done = True
+            with contextlib.suppress(Exception):
+                self._throw_away()
+
+    def _is_there(self, size: int, sha256: str) -> bool:
+        if self._size() != size:
+            return False
+        with self._fs.open(self._path, "rb", block_size=BLOCK) as file:
+            return hash_of(file) == sha256
+
+    def _size(self) -> int | None:
+        try:
+            size = self._fs.info(self._path)["size"]
+        except FileNotFoundError:
+            return None
+        return int(size)
+
+
+class _ObjectWriter(_RemoteWriter):
+    """Uploads part by part: an object store shows nothing before the upload is completed.
+
+    So no right to delete or to copy is needed, and a bucket may be immutable.
+    """
+
+    @override
+    def _open(self) -> Any:
+        file = self._fs.open(self._path, "wb", autocommit=False, block_size=BLOCK)
+        self._fs.transaction.files.clear()  # else they would be kept there until the end of the process
+        if type(file).__name__ == "ZonalFile":
+            file.closed = True
+            raise NotImplementedError("a zonal bucket shows files before they are complete")
+        return file
+
+    @override
+    def _put_in_place(self) -> None:
+        self._file.close()  # when this fails, a commit would publish what has been uploaded so far
+        self._file.commit()
+
+    @override
+    def _throw_away(self) -> None:
+        try:
+            self._file.discard()
+        finally:
+            # Closing it, as Python does with what is not needed any more, would upload the rest.
+            self._file.closed = True
+
+
+class _PartWriter(_RemoteWriter):
+    """Writes under another name and renames: what drivers make of transactions differs."""
+
+    @override
+    def _open(self) -> Any:
+        folder, _, name = self._path.rpartition("/")
+        self._part = f"{folder}/.{name}.{secrets.token_hex(4)}.part"
+        return self._fs.open(self._part, "wb", block_size=BLOCK)
+
+    @override
+    def _put_in_place(self) -> None:
+        self._file.close()
+        if self._fs.exists(self._path):  # not every rename replaces what is there
+            self._fs.rm_file(self._path)
+        self._fs.mv(self._part, self._path)
+
+    @override
+    def _throw_away(self) -> None:
+        try:
+            self._file.close()
+        finally:
+            self._fs.rm_file(self._part)

@@ -128,7 +128,7 @@ class FileSink(Sink[CollectedFile]):
                 self._gunzip.finish()
             except DamagedError as damage:
                 raise self._again(damage) from None
-        content = self._sha256.hexdigest()
+        content = self._sha256.hexdigest() if self._gunzip is not None else str(sha256)
         self._writer.commit(self._size, content)
         self._collector.count(stored=self._size)
         url = self._writer.url
@@ -159,7 +159,8 @@ class FileSink(Sink[CollectedFile]):
                 if self._size > self._collector.max_bytes:
                     self.close()
                     return
-                self._sha256.update(piece)
+                if self._gunzip is not None:  # else the hash is that of the download
+                    self._sha256.update(piece)
                 self._writer.write(piece)
         except DamagedError as damage:
             raise self._again(damage) from None

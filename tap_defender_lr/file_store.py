@@ -145,12 +145,14 @@ class _DirectoryWriter(FileWriter):
 
     @override
     def write(self, data: bytes) -> None:
-        with self._failing():
+        try:  # a context manager for each piece would cost more than the piece
             self._file.write(data)
+        except OSError as error:
+            raise self._failed(error) from None
 
     @override
     def commit(self, size: int, sha256: str) -> None:
-        with self._failing():
+        try:
             self._file.flush()
             os.fsync(self._file.fileno())  # the row says that it is there, so a power cut must not take it away
             self._file.close()
@@ -158,6 +160,8 @@ class _DirectoryWriter(FileWriter):
                 return
             self._part.replace(self._path)
             _sync_folder(self._path.parent)
+        except OSError as error:
+            raise self._failed(error) from None
 
     @override
     def discard(self) -> None:
@@ -166,12 +170,8 @@ class _DirectoryWriter(FileWriter):
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
 
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StoreFailedError(f"{self._path.parent}: {error.strerror}") from None
+    def _failed(self, error: OSError) -> StoreFailedError:
+        return StoreFailedError(f"{self._path.parent}: {error.strerror}")
 
 
 def _is_same(path: Path, size: int, sha256: str) -> bool:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tap_defender_lr import script_streams, settings
+from tap_defender_lr.clouds import CLOUDS
 from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
 from tap_defender_lr.streams.machine_actions import MachineActionsStream
 from tap_defender_lr.streams.script_outputs import ScriptOutputErrorsStream, ScriptOutputSnapshotsStream
@@ -25,6 +26,16 @@ if TYPE_CHECKING:
 
 EVERY_ROW = {"properties": {**script_streams.PROVENANCE, **script_streams.ADDED}}
 ROOT = Path(__file__).resolve().parent.parent
+#: The setting with which a group begins → what the group is about.
+SETTINGS_HEADINGS = {
+    "tenant_id": "Who signs in",
+    "cloud": "Where the service is",
+    "actions": "What is read",
+    "calls_per_minute": "Quota and pace",
+    "max_output_bytes": "How much of a text",
+    "files_url": "Collected files",
+    "script_streams": "Script streams",
+}
 
 
 class MarkerMissingError(Exception):
@@ -54,19 +65,32 @@ def type_name(schema: Mapping[str, Any]) -> str:
     return str(schema.get("format", kind))
 
 
-def settings_table() -> str:
+def settings_tables() -> str:
+    """A heading and a table for each group of settings, in the order of their definitions."""
     must = settings.JSON_SCHEMA["required"]
-    return _table(
-        ["Setting", "Type", "Default", "Required", "Description"],
-        [
+    groups: dict[str, list[list[str]]] = {}
+    heading = ""
+    for name, schema in definitions().items():
+        heading = SETTINGS_HEADINGS.get(name, heading)
+        groups.setdefault(heading, []).append(
             [
                 f"`{name}`",
                 type_name(schema) + (", secret" if schema.get("secret") else ""),
-                f"`{schema['default']}`" if "default" in schema else "",
-                "yes" if name in must else "",
+                "required" if name in must else f"`{schema['default']}`" if "default" in schema else "",
                 schema["description"],
             ]
-            for name, schema in definitions().items()
+        )
+    header = ["Setting", "Type", "Default", "Description"]
+    return "\n\n".join(f"## {heading}\n\n{_table(header, rows)}" for heading, rows in groups.items())
+
+
+def clouds_table() -> str:
+    """What `cloud` stands for."""
+    return _table(
+        ["`cloud`", "`api_url`", "`login_url`", "`token_scope`"],
+        [
+            [f"`{part}`" for part in (name, cloud.api_url, cloud.login_url, cloud.token_scope)]
+            for name, cloud in CLOUDS.items()
         ],
     )
 
@@ -162,13 +186,9 @@ def _columns_of(stream: Any) -> str:
 
 #: File → how its comments look, and what belongs into each of its regions.
 REGIONS: dict[str, tuple[Callable[[str], str], dict[str, Callable[[], str]]]] = {
-    "README.md": (
-        _html,
-        {
-            "settings": lambda: f"\n{settings_table()}\n",
-            **_columns(LiveResponseResultsStream, MachineActionsStream),
-        },
-    ),
+    "docs/settings.md": (_html, {"settings": lambda: f"\n{settings_tables()}\n"}),
+    "docs/streams.md": (_html, _columns(LiveResponseResultsStream, MachineActionsStream)),
+    "docs/set-up.md": (_html, {"clouds": lambda: f"\n{clouds_table()}\n"}),
     "docs/script-streams.md": (
         _html,
         {

@@ -1,6 +1,6 @@
 """Every setting: its type, default and help.
 
-The tables of the README, `meltano.yml` and `sample_config.json` are generated from here or tested against it.
+The tables of `docs/settings.md`, `meltano.yml` and `sample_config.json` are generated from here or tested against it.
 """
 
 from __future__ import annotations

@@ -52,11 +52,11 @@ def type_problem(error: ValidationError) -> str:
         return f"`{path}` must be one of {', '.join(allowed[:-1])} or {allowed[-1]}."
     if error.validator == "additionalProperties":
         unknown = ", ".join(f"`{name}`" for name in error.instance if name not in error.schema.get("properties", {}))
-        return f"`{path}` has {unknown}, which it does not know; see the README for what it takes."
+        return f"`{path}` has {unknown}, which it does not know; see the page on settings for what it takes."
     if error.validator in {"minimum", "maximum"}:
         bound = "at least" if error.validator == "minimum" else "at most"
         return f"`{path}` must be {bound} {error.validator_value:,}."
-    return f"`{path}` does not fit its definition ({error.validator}); see the README for what it takes."
+    return f"`{path}` does not fit its definition ({error.validator}); see the page on settings for what it takes."
 
 
 def problems(config: Mapping[str, Any]) -> Iterator[str]:

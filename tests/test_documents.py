@@ -52,24 +52,42 @@ def test_generate_writes_only_into_the_regions(documents: Path, capsys: pytest.C
     ]
     assert generate.main([], root=documents) == 0
     assert generate.main(["--check"], root=documents) == 0
-    readme = (documents / "README.md").read_text(encoding="utf-8")
-    assert readme.startswith("first\n<!-- BEGIN settings -->\n")
-    assert readme.count("by hand\n") == 3
-    assert "| `tenant_id` | string |  | yes | Entra tenant" in readme
-    assert "| `machine_action_id` | string | Key. GUID of the machine action. |" in readme
+    page = (documents / "docs/streams.md").read_text(encoding="utf-8")
+    assert page.startswith("first\n<!-- BEGIN columns live_response_results -->\n")
+    assert page.count("by hand\n") == 2
+    assert "| `machine_action_id` | string | Key. GUID of the machine action. |" in page
 
 
-@pytest.mark.parametrize("gone", ["<!-- BEGIN settings -->", "<!-- END columns machine_actions -->"])
+@pytest.mark.parametrize(
+    "gone", ["<!-- BEGIN columns live_response_results -->", "<!-- END columns machine_actions -->"]
+)
 def test_a_missing_marker_is_named(documents: Path, gone: str, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = documents / "README.md"
-    readme.write_text(readme.read_text(encoding="utf-8").replace(f"{gone}\n", ""), encoding="utf-8")
+    page = documents / "docs/streams.md"
+    page.write_text(page.read_text(encoding="utf-8").replace(f"{gone}\n", ""), encoding="utf-8")
     assert generate.main([], root=documents) == 1
-    assert f"README.md must hold the line `{gone}` once" in capsys.readouterr().err
+    assert f"docs/streams.md must hold the line `{gone}` once" in capsys.readouterr().err
 
 
 def test_table_cells_stay_in_their_line_and_column() -> None:
-    for table in (generate.settings_table(), generate.columns_table(settings.JSON_SCHEMA, ())):
-        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
+    for table in (generate.settings_tables(), generate.columns_table(settings.JSON_SCHEMA, ())):
+        rows = [line for line in table.splitlines() if line.startswith("|")]
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows}) == 1
+
+
+def test_every_setting_is_in_a_group() -> None:
+    text = generate.settings_tables()
+    assert re.findall(r"^\| `(\w+)`", text, re.MULTILINE) == list(generate.definitions())
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == list(generate.SETTINGS_HEADINGS.values())
+    assert "| `tenant_id` | string | required | Entra tenant" in text
+    assert "| `client_secret` | string, secret |  | A client secret" in text
+    assert "| `calls_per_minute` | integer | `100` | How many" in text
+
+
+def test_the_table_of_clouds_tells_where_each_one_is() -> None:
+    assert (
+        "| `gcc` | `https://api-gcc.securitycenter.microsoft.us` | `https://login.microsoftonline.com` | "
+        "`https://api-gcc.securitycenter.microsoft.us/.default` |" in generate.clouds_table().splitlines()
+    )
 
 
 def test_sample_config_is_valid_and_has_every_setting(caplog: pytest.LogCaptureFixture) -> None:

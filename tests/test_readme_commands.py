@@ -1,10 +1,9 @@
-"""The commands of README.md and of the page about files, run as they stand there."""
+"""The commands of README.md and of the pages that it begins with, run as they stand there."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -19,19 +18,13 @@ import yaml
 from defender_simulator import Simulator
 from tests.conftest import CLIENT_SECRET, World, action_id
 from tests.evidence import add_file
+from tests.markdown import ROOT, commands_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def commands_of(document: str) -> list[str]:
-    text = (ROOT / document).read_text(encoding="utf-8")
-    return [line for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
-
-
-COMMANDS = commands_of("README.md")
+#: Its commands make a project, from nothing to a schedule; those of the others are among them.
+QUICK_START = commands_of("docs/quick-start.md")
 pytestmark = pytest.mark.slow
 
 
@@ -65,7 +58,7 @@ def simulator(world: World) -> Iterator[Simulator]:
 
 def test_from_an_empty_meltano_project_to_a_schedule(world: World, simulator: Simulator, tmp_path: Path) -> None:
     """Only what needs the world outside is replaced: our package by this checkout, Postgres by a JSON lines loader."""
-    commands = [line for line in COMMANDS if line.startswith("meltano ")]
+    commands = [line for line in QUICK_START if line.startswith("meltano ")]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MELTANO_", "TAP_"))}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     run("meltano init project --no-usage-stats", tmp_path, environment)
@@ -74,6 +67,7 @@ def test_from_an_empty_meltano_project_to_a_schedule(world: World, simulator: Si
     (project / "plugin.yaml").write_text(
         definition.replace("pip_url: tap-defender-lr", f"pip_url: -e {ROOT} -c {ROOT / 'requirements' / 'dev.txt'}")
     )
+    assert set(commands_of("README.md") + commands_of("docs/set-up.md")) <= set(QUICK_START)
     settings = {f"TAP_DEFENDER_LR_{name.upper()}": value for name, value in simulator.settings().items()}
     settings["TAP_DEFENDER_LR_QUOTA_STORE"] = str(tmp_path / "quota.sqlite")
     del settings["TAP_DEFENDER_LR_CLIENT_SECRET"]  # comes from the command that reads it
@@ -123,7 +117,7 @@ def test_from_an_empty_meltano_project_to_a_schedule(world: World, simulator: Si
 
 
 def test_the_set_up_without_make(tmp_path: Path) -> None:
-    commands = [line for line in COMMANDS if line.startswith(("python -m pip", "uv "))]
+    commands = [line for line in QUICK_START if line.startswith(("python -m pip", "uv "))]
     checkout = tmp_path / "checkout"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
     venv.create(tmp_path / "own", with_pip=True)

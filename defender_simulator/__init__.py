@@ -8,10 +8,14 @@ Example:
 
 from __future__ import annotations
 
-from defender_simulator.calls import Call
-from defender_simulator.rules import Rule, throttled
-from defender_simulator.simulator import Simulator
-from defender_simulator.tenant import App, FederatedCredential, ManagedIdentity, Result, Tenant
+try:
+    from defender_simulator.calls import Call
+    from defender_simulator.rules import Rule, throttled
+    from defender_simulator.simulator import Simulator
+    from defender_simulator.tenant import App, FederatedCredential, ManagedIdentity, Result, Tenant
+except ModuleNotFoundError as error:
+    message = f"The simulated tenant needs {error.name}: install `tap-defender-lr[simulator]`."
+    raise ModuleNotFoundError(message, name=error.name) from None
 
 __all__ = [
     "App",

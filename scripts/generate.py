@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tap_defender_lr import script_streams, settings
+from tap_defender_lr.about import type_name
 from tap_defender_lr.clouds import CLOUDS
 from tap_defender_lr.streams.live_response_results import LiveResponseResultsStream
 from tap_defender_lr.streams.machine_actions import MachineActionsStream
@@ -54,15 +55,6 @@ def required_groups() -> list[list[str]]:
         chosen = [] if method == definitions()["auth_method"]["default"] else ["auth_method"]
         groups.append(["tenant_id", *chosen, *(name for name in needed if name != "federated_token_file")])
     return groups
-
-
-def type_name(schema: Mapping[str, Any]) -> str:
-    """A JSON schema's type as a reader calls it, such as `array of strings`."""
-    kinds: Sequence[str] = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-    kind = " or ".join(kind for kind in kinds if kind != "null")
-    if kind == "array":
-        return f"array of {type_name(schema['items'])}s"
-    return str(schema.get("format", kind))
 
 
 def settings_tables() -> str:

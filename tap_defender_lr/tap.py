@@ -18,6 +18,7 @@ from singer_sdk.singerlib.encoding.simple import StateMessage
 from singer_sdk.tap_base import CliTestOptionValue
 from typing_extensions import override
 
+from tap_defender_lr import about as about_text
 from tap_defender_lr import doctor, redaction, sampling, settings, stdout, transport, validation
 from tap_defender_lr.errors import InterruptedRunError, TapError, TimeIsUpError
 from tap_defender_lr.quota import HOUR, MINUTE
@@ -191,6 +192,11 @@ class TapDefenderLr(Tap):
             return doctor.render(checks, as_json=as_json, write=click.echo)
         except InterruptedRunError:
             raise SystemExit(stdout.exit_code(tap.run.lifetime.signal_number or 0)) from None
+
+    @classmethod
+    @override
+    def print_about(cls, output_format: str | None = None) -> None:
+        super().print_about(output_format or about_text.FORMAT)
 
     @classmethod
     @override

@@ -11,6 +11,7 @@ import yaml
 
 from scripts import generate
 from tap_defender_lr import settings
+from tap_defender_lr.about import type_name
 from tap_defender_lr.tap import TapDefenderLr
 from tap_defender_lr.validation import script_stream_problems
 
@@ -109,7 +110,7 @@ def test_meltano_knows_every_setting(plugin: dict[str, Any]) -> None:
         {
             "name": name,
             "label": schema["title"],
-            "kind": "options" if "enum" in schema else kinds[generate.type_name(schema)],
+            "kind": "options" if "enum" in schema else kinds[type_name(schema)],
             **({"sensitive": True} if schema.get("secret") else {}),
             **({"options": [{"label": v, "value": v} for v in schema["enum"] if v]} if "enum" in schema else {}),
             **({"value": schema["default"]} if "default" in schema else {}),

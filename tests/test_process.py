@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -247,4 +248,10 @@ def test_version_about_and_help(simulator: Simulator, make_cli: Callable[..., Cl
     assert f"tap-defender-lr v{__version__}" in cli.run("--version").stdout
     about = json.loads(cli.run("--about", "--format", "json").stdout)
     assert "tenant_id" in about["settings"]["properties"]
+    text = cli.run("--about").stdout
+    assert text.startswith(f"tap-defender-lr {__version__}\nSinger tap for ")
+    assert "\n  tenant_id (string, required)\n      Entra tenant " in text
+    assert "\n  client_secret (string, secret)\n" in text
+    assert "\n  calls_per_minute (integer, default 100)\n" in text
+    assert re.findall(r"^  (\w+) \(", text, re.MULTILINE) == list(about["settings"]["properties"])
     assert cli.run("--help").code == 0

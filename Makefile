@@ -7,7 +7,7 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --no-python-downloads --universal --
 	--no-emit-index-url --custom-compile-command "make constraints"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint generate docs constraints bench clean
+.PHONY: help demo test test-all lint generate docs build constraints bench clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/\1:/p' Makefile | awk -F ':' '{ printf "make %-12s%s\n", $$1, $$2 }'
@@ -32,6 +32,9 @@ generate: $(INSTALLED)  ## write the tables of docs/ and the settings in meltano
 docs: $(INSTALLED)  ## build the documentation site into build/docs; a warning is an error
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
 	@echo build/docs/index.html
+
+build: $(INSTALLED)  ## build wheel and sdist into dist/
+	$(BIN)/uv build --no-build-isolation --python $(BIN)/python --clear -o dist
 
 constraints: $(INSTALLED)  ## write requirements/*.txt anew; UPGRADE=1 takes the newest versions
 	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --extra simulator --extra s3 -o requirements/dev.txt

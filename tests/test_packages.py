@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -81,6 +82,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: Path) -> None:
     assert "\nLicense-Expression: MIT\n" in metadata
     for label in ("Documentation", "Source", "Changelog", "Issues"):
         assert f"\nProject-URL: {label}, https://" in metadata
+    home = "https://github.com/tap-defender-lr/tap-defender-lr/blob/main"
+    assert f"]({home}/docs/quick-start.md)" in metadata
+    assert re.findall(r"\]\((?!https:)", metadata) == []
 
 
 def test_the_sdist_holds_only_what_is_in_the_repository_and_builds_the_same_wheel(

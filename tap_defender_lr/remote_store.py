@@ -32,6 +32,8 @@ _SECRETS = (
 )
 _CHATTY = ("aiobotocore", "botocore", "s3fs", "azure", "adlfs", "gcsfs", "google", "fsspec")
 """Loggers of drivers: at debug level they write requests with their signatures."""
+_S3_SECONDS = 120
+"""Completing an upload of gigabytes takes longer than the 15 s that s3fs waits for an answer."""
 _REFUSALS = {"PermissionError", "FileNotFoundError", "NotImplementedError", "ValueError"}
 
 
@@ -46,7 +48,8 @@ class RemoteStore(FileStore):
             redaction.remember(os.environ.get(variable))
         self._url = files_url.rstrip("/")
         with self._failing():
-            self._fs, root = fsspec.url_to_fs(self._url, skip_instance_cache=True, use_listings_cache=False)
+            options = {"skip_instance_cache": True, "use_listings_cache": False, **_options(self._url)}
+            self._fs, root = fsspec.url_to_fs(self._url, **options)
         self._root = root.rstrip("/")
         self._is_object_store = files_url.partition(":")[0].lower() in EXTRAS
 
@@ -84,6 +87,14 @@ class RemoteStore(FileStore):
                     "write there; its driver takes credentials from the environment."
                 ) from None
             raise StoreFailedError(f"{self._url}: {reason}") from None
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What a driver gets unless somebody has configured it otherwise."""
+    scheme = url.partition(":")[0].lower()
+    if EXTRAS.get(scheme) != "s3" or "config_kwargs" in fsspec.config.conf.get(scheme, {}):
+        return {}
+    return {"config_kwargs": {"read_timeout": _S3_SECONDS}}
 
 
 def _is_refusal(error: Exception) -> bool:
@@ -128,7 +139,11 @@ class _RemoteWriter(FileWriter):
         with self._failing():
             if self._is_there(size, sha256):
                 return
-            self._put_in_place()
+            try:
+                self._put_in_place()
+            except Exception:  # perhaps only the answer was lost
+                if not self._is_there(size, sha256):
+                    raise
             self._is_done = True
             stored = self._size()
             if stored != size:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -267,6 +268,26 @@ class TestRemote:
         with pytest.raises(StoreRefusedError, match="bucket does not exist"):
             put(store, b"content")
         assert "nobody-made-this-bucket" not in [b["Name"] for b in s3.client.list_buckets()["Buckets"]]
+
+    @pytest.mark.parametrize("arrived", [True, False])
+    def test_an_answer_that_is_lost(self, s3: S3, monkeypatch: pytest.MonkeyPatch, arrived: bool) -> None:
+        """Whether the upload was completed is looked up, not guessed."""
+        home = Bucket(s3)
+        writer = home.store.begin(PARTS)
+        writer.write(b"content")
+        complete = writer._file.commit  # type: ignore[attr-defined]
+
+        def commit() -> None:
+            if arrived:
+                complete()
+            raise TimeoutError("no answer")
+
+        monkeypatch.setattr(writer._file, "commit", commit)  # type: ignore[attr-defined]
+        with nullcontext() if arrived else pytest.raises(StoreFailedError, match="no answer"):
+            writer.commit(7, hashlib.sha256(b"content").hexdigest())
+        home.store.end(writer)
+        assert home.contents() == ({"tenant/action/0/a.txt": b"content"} if arrived else {})
+        assert home.leftovers() == []
 
     @pytest.mark.usefixtures("s3")
     def test_no_credentials(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
@@ -16,7 +17,7 @@ import fsspec
 import pytest
 from typing_extensions import override
 
-from tap_defender_lr.errors import StoreFailedError, StoreRefusedError
+from tap_defender_lr.errors import StoreFailedError
 from tap_defender_lr.file_store import BLOCK, DirectoryStore
 from tap_defender_lr.files_url import open_store, problems
 
@@ -93,11 +94,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
 
 def put(store: FileStore, content: bytes, parts: tuple[str, ...] = PARTS, *, commit: bool = True) -> str:
     writer = store.begin(parts)
-    for start in range(0, len(content), 65536):
-        writer.write(content[start : start + 65536])
-    if commit:
-        writer.commit(len(content), hashlib.sha256(content).hexdigest())
-    store.end(writer)
+    try:
+        for start in range(0, len(content), 65536):
+            writer.write(content[start : start + 65536])
+        if commit:
+            writer.commit(len(content), hashlib.sha256(content).hexdigest())
+    finally:
+        store.end(writer)
     return writer.url
 
 
@@ -209,8 +212,9 @@ class TestDirectory:
     def test_the_url_is_a_full_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        (tmp_path / "home").mkdir()
         for files_url, folder in (
-            ("a b/ü", "a b/ü"),
+            ("a ü", "a ü"),
             ("~/x", "home/x"),
             ("file://" + str(tmp_path) + "/u%20v", "u v"),
         ):
@@ -231,20 +235,63 @@ class TestDirectory:
         put(home.store, b"other")
         assert elsewhere.read_bytes() == b"content"
 
-    def test_what_a_killed_process_left_is_removed_once_it_is_old(self, home: Directory) -> None:
+    def test_what_a_killed_process_left_is_removed_once_it_is_old_or_the_file_is_there(self, home: Directory) -> None:
         put(home.store, b"content")
         (path,) = home.folder.rglob("a.txt")
         old, new = path.with_name(".a.txt.0123abcd.part"), path.with_name(".a.txt.4567abcd.part")
         for part in (old, new):
             part.write_bytes(b"half")
         os.utime(old, (0, time.time() - 3700))
-        put(home.store, b"content")
+        writer = home.store.begin(PARTS)
         assert (old.exists(), new.exists()) == (False, True)
+        writer.write(b"content")
+        writer.commit(7, hashlib.sha256(b"content").hexdigest())
+        assert home.leftovers() == []
+
+    def test_two_runs_may_store_the_same_file(self, home: Directory) -> None:
+        first, second = home.store.begin(PARTS), open_store(home.url).begin(PARTS)
+        for writer in (first, second):
+            writer.write(b"content")
+        for writer in (first, second):  # the second one's part is gone by now
+            writer.commit(7, hashlib.sha256(b"content").hexdigest())
+        assert home.contents() == {"tenant/action/0/a.txt": b"content"}
+        third = home.store.begin(PARTS)
+        third.write(b"another")
+        put(home.store, b"content")
+        with pytest.raises(StoreFailedError, match="is not there"):
+            third.commit(7, hashlib.sha256(b"another").hexdigest())
+        for writer in (first, second, third):
+            writer.discard()
+
+    def test_only_the_root_itself_is_made(self, tmp_path: Path) -> None:
+        """A file server that is not mounted must not be mistaken for a directory."""
+        store = open_store(str(tmp_path / "not" / "mounted"))
+        with pytest.raises(StoreFailedError, match="the directory above it is not there"):
+            store.check()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nothing_is_begun_after_the_end(self, home: Directory) -> None:
+        home.store.close()
+        with pytest.raises(StoreFailedError, match="the run has ended"):
+            home.store.begin(PARTS)
+        assert home.leftovers() == []
+
+    @pytest.mark.parametrize(("code", "is_stored"), [(errno.EINVAL, True), (errno.EIO, False)])
+    def test_a_file_server_that_cannot_sync(
+        self, home: Directory, monkeypatch: pytest.MonkeyPatch, code: int, is_stored: bool
+    ) -> None:
+        def fsync(_descriptor: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("os.fsync", fsync)
+        with nullcontext() if is_stored else pytest.raises(StoreFailedError, match="Input/output error"):
+            put(home.store, b"content")
+        monkeypatch.undo()
 
     def test_a_file_where_a_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "evidence").write_text("I am a file.")
         store = DirectoryStore(tmp_path / "evidence")
-        with pytest.raises(StoreRefusedError, match=r"nothing can be written into .*evidence \(a file is where"):
+        with pytest.raises(StoreFailedError, match=r"evidence: a file is where"):
             store.check()
 
     @POSIX
@@ -263,9 +310,11 @@ class TestDirectory:
 class TestRemote:
     def test_a_bucket_that_is_not_there(self, s3: S3) -> None:
         store = open_store("s3://nobody-made-this-bucket/folder")
-        with pytest.raises(StoreRefusedError, match=r"cannot be used .*bucket does not exist"):
+        with pytest.raises(
+            StoreFailedError, match="s3://nobody-made-this-bucket/folder: The specified bucket does not exist"
+        ):
             store.check()
-        with pytest.raises(StoreRefusedError, match="bucket does not exist"):
+        with pytest.raises(StoreFailedError, match="bucket does not exist"):
             put(store, b"content")
         assert "nobody-made-this-bucket" not in [b["Name"] for b in s3.client.list_buckets()["Buckets"]]
 
@@ -295,7 +344,7 @@ class TestRemote:
             monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-        with pytest.raises(StoreRefusedError, match="credentials"):
+        with pytest.raises(StoreFailedError, match="credentials"):
             open_store("s3://bucket/folder").check()
 
     def test_any_other_file_system(self) -> None:
@@ -311,6 +360,7 @@ class TestRemote:
         assert path.endswith("/tenant/action/0/a.txt")
         put(store, b"content")
         assert files.info(path)["created"] == before["created"]
+        files.pipe(f"{path.rpartition('/')[0]}/.a.txt.0123abcd.part", b"of a process that was killed")
         put(store, b"something else")
         assert {path: files.cat(path) for path in files.find(url)} == {path: b"something else"}
 
@@ -318,6 +368,13 @@ class TestRemote:
 @pytest.mark.parametrize(
     ("files_url", "words"),
     [
+        ("s3:/bucket/folder", "has a scheme without //"),
+        ("abfs:container", "has a scheme without //"),
+        ("file://server/share/x", "names another machine"),
+        ("file://user:s3cret@localhost/x", "must hold no password"),
+        ("file:///srv/x?y", "must hold no password, query or fragment"),
+        ("sftp://user:s3/cret@host/x", "must hold no password"),
+        ("~nosuchuser/x", "is no user of this machine"),
         ("https://account.blob.core.windows.net/container", "is a web address, to which no file can be written"),
         ("http://localhost", "is a web address"),
         ("s3://", "names no bucket or container"),

@@ -20,6 +20,7 @@ from typing_extensions import override
 from tap_defender_lr.errors import StoreFailedError
 from tap_defender_lr.file_store import BLOCK, DirectoryStore
 from tap_defender_lr.files_url import open_store, problems
+from tap_defender_lr.remote_store import _options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -337,6 +338,21 @@ class TestRemote:
         home.store.end(writer)
         assert home.contents() == ({"tenant/action/0/a.txt": b"content"} if arrived else {})
         assert home.leftovers() == []
+
+    @pytest.mark.parametrize(
+        ("scheme", "options"),
+        [
+            ("sftp", {"skip_instance_cache"}),  # it hands what it does not know to the SSH client, which refuses it
+            ("gs", {"skip_instance_cache", "use_listings_cache"}),
+            ("s3", {"skip_instance_cache", "use_listings_cache", "config_kwargs"}),
+        ],
+    )
+    def test_what_drivers_are_told(self, scheme: str, options: set[str]) -> None:
+        assert _options(scheme).keys() == options
+
+    def test_what_somebody_has_configured_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 5}})
+        assert "config_kwargs" not in _options("s3")
 
     @pytest.mark.usefixtures("s3")
     def test_no_credentials(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,15 @@ nitpicky = True
 #: The tree of pages at the side. Pages below a folder's README.md follow by themselves.
 PAGES = {
     "Begin": ["quick-start", "set-up", "settings", "streams"],
-    "Use": ["script-streams", "scripts/README", "files", "recipes", "queries/README", "loaders", "meltano"],
+    "Use": [
+        "Script streams </script-streams>",
+        "Five scripts </scripts/README>",
+        "files",
+        "recipes",
+        "queries/README",
+        "loaders",
+        "meltano",
+    ],
     "Understand": ["how-it-works", "quota", "what-happens-when", "security"],
     "Build": ["simulator", "contributing", "security-policy", "changelog"],
 }
@@ -50,7 +58,7 @@ def add_what_only_the_site_needs(app: Sphinx, page: str, source: list[str]) -> N
 
 
 def _toctree(pages: list[str], options: str = "") -> str:
-    listed = "\n".join(f"/{page}" for page in pages)
+    listed = "\n".join(page if page.endswith(">") else f"/{page}" for page in pages)
     return f"\n```{{toctree}}\n:hidden:\n{options}\n{listed}\n```\n" if pages else ""
 
 

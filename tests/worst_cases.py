@@ -77,6 +77,8 @@ WORST: dict[str, Any] = {
             "details": {"type": "object"},
             "tags": {"type": "array", "items": {"type": "string"}},
             "Select Order": {"type": "string"},
+            # As long as a name may be: 63 bytes.
+            "Größe" + "ä" * 28: {"type": "integer"},
         }
     },
 }
@@ -92,6 +94,7 @@ def _printed(day: int) -> str:
     rows += [{"name": f"seen {value}", "seen": value, "whole": day} for value in _MOMENTS]
     rows += [
         {"name": _LONG_KEY, "text": f"day {day}", "Select Order": "by"},
+        {"name": "long name", "Größe" + "ä" * 28: day},
         {"name": "nothing"},
         {"name": "empty lists", "details": {}, "tags": []},
         {"name": "unknown column", "Etwas Neues": {"x": day}},

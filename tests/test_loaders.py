@@ -17,7 +17,7 @@ import sys
 import tempfile
 import warnings
 from collections import Counter
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -30,7 +30,7 @@ import yaml
 from defender_simulator import Simulator
 from tests.conftest import NOON
 from tests.loaders import PAGE, PLUGINS, ROOT, Environment, Loader, blocks, documented
-from tests.worst_cases import MAX_OUTPUT_BYTES, Record, Recording, Stream
+from tests.worst_cases import MAX_OUTPUT_BYTES, WORST, Record, Recording, Stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,12 +205,16 @@ class TestPostgres:
         day = tmp_path / "day.singer"
         day.write_text("".join(line for line in recording.lines() if f'"stream":"{name}"' in line), encoding="utf-8")
         careless = Loader(loader.command, {**loader.config, "default_target_schema": "careless"})
-        load(careless, [day], tmp_path)
-        found = rows(database.execute(f"select * from careless.{name}"))
         stream = recording.streams[name]
-        sent = {stream.key(record): moment(record["command_end_time"]) for record in stream.last}
-        off = {row["command_end_time"] - sent[stream.key(row)].replace(tzinfo=None) for row in found}
-        assert {shift.total_seconds() / 3600 for shift in off} == {5.5}
+        sent = {stream.key(record): moment(record["command_end_time"]).replace(tzinfo=None) for record in stream.last}
+        for hours in (5.5, 0):
+            load(careless, [day], tmp_path)
+            found = rows(database.execute(f"select * from careless.{name}"))
+            shifts = {row["command_end_time"] - sent[stream.key(row)] for row in found}
+            assert shifts == {timedelta(hours=hours)}
+            # The other way that the page names. The second load sets all of it right.
+            database.execute("alter role postgres set timezone = 'UTC'")
+        database.execute("alter role postgres reset timezone")
 
     def test_meltano_runs_the_commands_on_the_page(
         self, database: Any, loader: Loader, world: World, tmp_path: Path
@@ -301,11 +305,13 @@ class TestDuckDb:
         with duckdb.connect(str(folder / "output" / "warehouse.duckdb"), read_only=True) as connection:
             for name, stream in recording.streams.items():
                 lower = {column.lower(): column for column in stream.columns}
+                types = {row[0]: row[1] for row in connection.execute(f"describe main.{name}").fetchall()}
                 cursor = connection.execute(f"select * from main.{name}")
                 assert {column[0] for column in cursor.description} == set(lower)
                 found[name] = [{lower[column]: value for column, value in row.items()} for row in rows(cursor)]
                 for column, schema in stream.columns.items():
                     if kind(schema) in {"object", "array"}:
+                        assert types[column.lower()] == "JSON"
                         for row in found[name]:
                             row[column] = row[column] and json.loads(row[column])
         return found
@@ -461,8 +467,8 @@ class TestBigQuery:
     }
 
     def test_names_columns_and_levels(self, recording: Recording) -> None:
+        printed = set(WORST["schema"]["properties"])
         for name, stream in recording.streams.items():
-            printed = {"Select Order"}
             assert all(re.fullmatch(r"[A-Za-z_]\w{0,299}", column) for column in {name, *stream.columns} - printed)
             assert len({column.lower() for column in stream.columns}) == len(stream.columns)
             assert self.columns_in({"properties": stream.columns}) <= 60
@@ -491,7 +497,7 @@ class TestBigQuery:
         assert max(len(line.encode()) for line in recorded(self.MAX_BYTES).lines()) < 8_200_000
 
     def test_the_tables(self, recording: Recording, environment: Make, tmp_path: Path) -> None:
-        assert "`denormalized: true`" in PAGE or PLUGINS["target-bigquery"]["config"]["denormalized"]
+        assert PLUGINS["target-bigquery"]["config"]["denormalized"]
         schemas = tmp_path / "schemas.singer"
         schemas.write_text("".join(line for line in recording.lines() if '"type":"SCHEMA"' in line), encoding="utf-8")
         tables = Path(__file__).parent / "bigquery_tables.py"
@@ -506,9 +512,13 @@ class TestBigQuery:
                 else:
                     assert table[column][0] == self.TYPES[kind(schema)]
 
-    def test_the_loader_starts(self, environment: Make) -> None:
+    def test_the_loader_starts_with_the_pin(self, environment: Make) -> None:
         loader = documented("target-bigquery", environment("target-bigquery"))
         assert b"Usage" in subprocess.run([*loader.command, "--help"], check=True, capture_output=True).stdout
+        # As it is with newer versions of setuptools, which do not have this module.
+        without = "import sys; sys.modules['pkg_resources'] = None; import target_bigquery.target"
+        done = subprocess.run([environment("target-bigquery").python, "-c", without], capture_output=True, check=False)
+        assert b"ModuleNotFoundError: import of pkg_resources halted" in done.stderr
 
 
 class TestPage:

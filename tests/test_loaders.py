@@ -220,13 +220,13 @@ class TestPostgres:
         self, database: Any, loader: Loader, world: World, tmp_path: Path
     ) -> None:
         project = yaml.safe_load((ROOT / "meltano.yml").read_text(encoding="utf-8"))
-        plugins = {"extractors": project["plugins"]["extractors"], "loaders": [dict(PLUGINS["target-postgres"])]}
-        for plugin, source, pinned in (
-            (plugins["extractors"][0], f"-e {ROOT}", "dev"),
-            (plugins["loaders"][0], PLUGINS["target-postgres"]["pip_url"], "target-postgres"),
-        ):
-            plugin["pip_url"] = f"{source} -c {ROOT / 'requirements' / pinned}.txt"
-        (tmp_path / "meltano.yml").write_text(yaml.safe_dump({**project, "plugins": plugins}), encoding="utf-8")
+        (tap,) = project["plugins"]["extractors"]
+        loaders = [dict(plugin) for plugin in PLUGINS.values()]  # all of them can be installed
+        project["plugins"] = {"extractors": [{**tap, "pip_url": f"-e {ROOT}"}], "loaders": loaders}
+        for plugin in (*project["plugins"]["extractors"], *loaders):
+            pinned = plugin["name"] if plugin in loaders else "dev"
+            plugin["pip_url"] += f" -c {ROOT / 'requirements' / pinned}.txt"
+        (tmp_path / "meltano.yml").write_text(yaml.safe_dump(project), encoding="utf-8")
         world.add(1)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("MELTANO_", "TAP_"))}
         environment["TARGET_POSTGRES_SQLALCHEMY_URL"] = loader.config["sqlalchemy_url"]

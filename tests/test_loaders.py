@@ -302,7 +302,7 @@ class TestDuckDb:
     def tables(folder: Path, recording: Recording) -> dict[str, list[Record]]:
         """The rows of each table, under the tap's names of columns, with JSON taken apart."""
         found = {}
-        with duckdb.connect(str(folder / "output" / "warehouse.duckdb"), read_only=True) as connection:
+        with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as connection:
             for name, stream in recording.streams.items():
                 lower = {column.lower(): column for column in stream.columns}
                 types = {row[0]: row[1] for row in connection.execute(f"describe main.{name}").fetchall()}
@@ -316,38 +316,33 @@ class TestDuckDb:
                             row[column] = row[column] and json.loads(row[column])
         return found
 
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        (tmp_path / "output").mkdir()
-        return tmp_path
-
     @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there is no duckdb 1.2.2 for it")
     @pytest.mark.parametrize("one_by_one", [False, True])
     def test_every_value_arrives_with_the_pin(
-        self, folder: Path, recorded: Callable[[int], Recording], environment: Make, one_by_one: bool
+        self, tmp_path: Path, recorded: Callable[[int], Recording], environment: Make, one_by_one: bool
     ) -> None:
         """Also when each row is a batch of its own, and so the first of one."""
         recording = recorded(self.MAX_BYTES)
         config = {"batch_size_rows": 1} if one_by_one else {}
-        load(documented("target-duckdb", environment("target-duckdb"), **config), recording.days, folder)
-        for name, found in self.tables(folder, recording).items():
+        load(documented("target-duckdb", environment("target-duckdb"), **config), recording.days, tmp_path)
+        for name, found in self.tables(tmp_path, recording).items():
             stream = recording.streams[name]
             check(stream, found, stream.last, self.arrives)
 
     @pytest.mark.skipif(sys.version_info >= (3, 14), reason="there is no duckdb 1.2.2 for it")
-    def test_a_larger_row_stops_it(self, folder: Path, recording: Recording, environment: Make) -> None:
-        done = documented("target-duckdb", environment("target-duckdb")).load(recording.days[0], folder)
+    def test_a_larger_row_stops_it(self, tmp_path: Path, recording: Recording, environment: Make) -> None:
+        done = documented("target-duckdb", environment("target-duckdb")).load(recording.days[0], tmp_path)
         assert done.returncode == 1
         assert "max_line_size" in done.stderr
 
     def test_without_the_pin_rows_are_lost(
-        self, folder: Path, recorded: Callable[[int], Recording], environment: Make
+        self, tmp_path: Path, recorded: Callable[[int], Recording], environment: Make
     ) -> None:
         recording = recorded(self.MAX_BYTES)
-        load(documented("target-duckdb", environment("target-duckdb-unpinned")), recording.days, folder)
+        load(documented("target-duckdb", environment("target-duckdb-unpinned")), recording.days, tmp_path)
         lost = {
             name: len(recording.streams[name].last) - len(found)
-            for name, found in self.tables(folder, recording).items()
+            for name, found in self.tables(tmp_path, recording).items()
         }
         assert lost[RESULTS] > 0, lost
 
@@ -409,9 +404,9 @@ class TestSnowflake:
     def day(cls, recording: Recording, environment: Make, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = tmp_path_factory.mktemp("snowflake")
         fake = {"account": "none", "user": "nobody", "password": "none", "database": "db", "warehouse": "none"}
-        loader = documented("target-snowflake", environment("target-snowflake"), add_record_metadata=False, **fake)
+        config = {**PLUGINS["target-snowflake"]["config"], **fake, "add_record_metadata": False}
         without_account = Path(__file__).parent / "snowflake_without_account.py"
-        loader.command[:] = [environment("target-snowflake").python, without_account, folder]
+        loader = Loader([environment("target-snowflake").python, without_account, folder], config)
         load(loader, recording.days, folder)
         return folder
 

@@ -6,6 +6,8 @@ INSTALLED := .venv/.installed
 UV_COMPILE := $(BIN)/uv pip compile --quiet --no-python-downloads --universal --python-version 3.10 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make constraints"
 
+LOADERS := $(patsubst requirements/%.in,%,$(wildcard requirements/*.in))
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint generate docs build constraints bench clean
 
@@ -38,8 +40,8 @@ build: $(INSTALLED)  ## build wheel and sdist into dist/
 
 constraints: $(INSTALLED)  ## write requirements/*.txt anew; UPGRADE=1 takes the newest versions
 	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --extra simulator --extra s3 -o requirements/dev.txt
-	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) requirements/target-jsonl.in -o requirements/target-jsonl.txt
-	$(UV_COMPILE) $(if $(UPGRADE),--upgrade) requirements/target-postgres.in -o requirements/target-postgres.txt
+	set -e; for loader in $(LOADERS); do \
+		$(UV_COMPILE) $(if $(UPGRADE),--upgrade) requirements/$$loader.in -o requirements/$$loader.txt; done
 
 bench: $(INSTALLED)  ## measure throughput and memory
 	$(BIN)/python -m benchmarks

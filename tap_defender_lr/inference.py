@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr.cells import free
 from tap_defender_lr.columns import column_name
-from tap_defender_lr.script_streams import MAX_NAME, ScriptStream
+from tap_defender_lr.script_streams import ScriptStream, is_column_name
 from tap_defender_lr.text import INT64
 from tap_defender_lr.timestamps import normalize
 
@@ -45,7 +45,7 @@ def infer(rows: Iterable[tuple[Row, bool]], stream: ScriptStream) -> dict[str, d
     only_texts: dict[str, bool] = {}
     for row, text_only in rows:
         for printed, value in row.values.items():
-            if not printed or len(printed) > MAX_NAME or not printed.isprintable():
+            if not is_column_name(printed) or not printed.isprintable():
                 continue
             name = column_name(printed)
             name = names.setdefault(name.casefold(), name)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FORMATS = ("auto", "json", "jsonl", "csv")
 DEFAULT_KEY = ("machine_action_id", "command_index", "row_index")
 MAX_NAME = 63
-"""Characters of a column's or table's name: what PostgreSQL takes."""
+"""Bytes of a column's or table's name in UTF-8: what PostgreSQL takes."""
 
 SETTING = th.Property(
     "script_streams",
@@ -231,8 +231,8 @@ def _schema_problems(entry: Mapping[str, Any]) -> Iterator[str]:
     for key in keys or ():
         if key.casefold() in RESERVED and key not in PROVENANCE:
             yield f"`key_properties` names {key}, which cannot be a key: every row has a column of that name already."
-        elif not key or len(key) > MAX_NAME:
-            yield f"`key_properties` names a column whose name is empty or longer than {MAX_NAME} characters."
+        elif not is_column_name(key):
+            yield f"`key_properties` names a column whose name is empty or longer than {MAX_NAME} bytes."
     schema = entry.get("schema")
     if schema is None:
         return
@@ -254,9 +254,13 @@ def _schema_problems(entry: Mapping[str, Any]) -> Iterator[str]:
             yield f"`key_properties` names {key}, which is an {kinds[0]}: no loader takes that for a key."
 
 
+def is_column_name(name: str) -> bool:
+    return 0 < len(name.encode(errors="replace")) <= MAX_NAME
+
+
 def column_problems(name: str, column: Any) -> Iterator[str]:
-    if not name or len(name) > MAX_NAME:
-        yield f"`schema` has a column whose name is empty or longer than {MAX_NAME} characters."
+    if not is_column_name(name):
+        yield f"`schema` has a column whose name is empty or longer than {MAX_NAME} bytes."
         return
     if name.casefold() in RESERVED:
         yield f"`schema` has a column {name}, which every row has already: write output_{name} for what is printed."

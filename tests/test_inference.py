@@ -82,7 +82,7 @@ def test_from_csv(values: list[Any], column: dict[str, Any]) -> None:
         (["Name", "name", "NAME"], ["Name"]),
         (["machine_id", "Extra"], ["output_machine_id", "output_Extra"]),
         (["OUTPUT_machine_id", "machine_id"], ["OUTPUT_machine_id"]),
-        (["a" * 63, "b" * 64, "", "a\nb", "a\x00", "\ud800", "a b.c", "größe"], ["a" * 63, "a b.c", "größe"]),
+        (["a" * 63, "b" * 64, "ö" * 32, "", "a\nb", "a\x00", "\ud800", "a b.c", "größe"], ["a" * 63, "a b.c", "größe"]),
     ],
     ids=["case", "reserved", "reserved in two ways", "odd"],
 )

@@ -9,14 +9,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from defender_simulator import Simulator
-from defender_simulator.fleet import make_tenant, next_day
+from defender_simulator import Result, Simulator
+from defender_simulator.fleet import command, dirt_id, machine_action, make_tenant, next_day
 from tests.conftest import NOON, Cli
 from tests.library_pages import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from defender_simulator import Tenant
+
+SILENT_SCRIPTS = ("Get-Übersicht.ps1", "Get-InstalledSoftware.ps1")
 ROOT = Path(__file__).parents[1]
 UNLIMITED: dict[str, Any] = {"calls_per_minute": 10_000, "calls_per_hour": 10_000}
 
@@ -26,6 +29,7 @@ class Fleet:
 
     def __init__(self, folder: Path) -> None:
         self.tenant = make_tenant(devices=30, now=NOON)
+        self.tenant.results[dirt_id("plain_text_body"), 0] = Result(b"The agent has no result.\r\n")
         self.days: list[str] = []
         self.files = folder / "files"
         state = None
@@ -35,6 +39,7 @@ class Fleet:
             for day in (1, 2):
                 if day == 2:
                     next_day(self.tenant, devices=30, now=NOON + 24 * 3600)
+                    add_silent_devices(self.tenant, now=NOON + 24 * 3600)
                 run = cli.run(state=state)
                 assert run.code == 0, run.stderr
                 state = run.states[-1]
@@ -43,6 +48,31 @@ class Fleet:
     def messages(self) -> Iterator[dict[str, Any]]:
         for day in self.days:
             yield from map(json.loads, day.splitlines())
+
+
+def add_silent_devices(tenant: Tenant, now: float) -> None:
+    """Two devices that were asked and have never answered, one of them for two scripts at once."""
+    scripts = [
+        command(index, "RunScript", "Created", {"ScriptName": name}) for index, name in enumerate(SILENT_SCRIPTS)
+    ]
+    for number, (machine, status, created, updated, commands) in enumerate(
+        (
+            ("a1" * 20, "Pending", now - 7200, now - 7200, scripts),
+            ("b2" * 20, "TimeOut", now - 3 * 86_400 - 60, now - 50, scripts[1:]),
+            ("b2" * 20, "Cancelled", now - 90, now - 40, scripts[1:]),
+        )
+    ):
+        tenant.actions.append(
+            machine_action(
+                action_id=f"{number:08x}-2222-4222-8333-{number:012x}",
+                status=status,
+                created=created,
+                updated=updated,
+                commands=commands,
+                machine_id=machine,
+                computer_dns_name=f"silent-{machine[:2]}.corp.contoso.example",
+            )
+        )
 
 
 def told(value: Any) -> str:

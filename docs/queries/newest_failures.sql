@@ -9,7 +9,7 @@ with results as (  -- a loader that appends has older rows of a key, too: the ne
   where place = 1
 )
 select last_update_date_time_utc as ended_at, computer_dns_name, script_name, action_status, exit_code, result_status,
-  substr(coalesce(script_errors, result_error, script_output), 1, 500) as said, requestor, machine_id,
+  substr(coalesce(script_errors, command_errors[1], result_error, script_output), 1, 500) as said, requestor, machine_id,
   machine_action_id, command_index
 from results
 where script_name is not null and (

@@ -76,12 +76,12 @@ footer { color: #57606a; font-size: 13px; }
 @media print {
   @page { margin: 12mm; }
   body { background: #fff; -webkit-print-color-adjust: exact; print-color-adjust: exact; }
-  main { max-width: none; padding: 0; zoom: 0.78; }
+  main { max-width: none; padding: 0; }
+  header, .number, section.table { zoom: 0.8; }
   .numbers { grid-template-columns: repeat(6, 1fr); }
   .number, section.chart, tr { break-inside: avoid; }
   h2, .note { break-after: avoid; }
   .pair { display: block; }
-  section.chart > div { width: 128%; }  /* undoes the zoom, which the charts take into account, too */
   .scroll { overflow: visible; }
   td.text { min-width: 0; }
 }

@@ -29,6 +29,8 @@ HOSTILE = (
     "</script><script>document.title='owned'</script><img src='https://elsewhere.example/' "
     "onerror=\"document.title='owned'\"><a href='https://elsewhere.example/'>&lt;b&gt;\u202e"
 )
+LINK = "<a href='https://elsewhere.example/'>x</a>"
+"""A script of that name: charts know links."""
 
 
 def result(number: int, **values: Any) -> dict[str, Any]:
@@ -71,12 +73,12 @@ RESULTS = [
     result(4, computer_dns_name=f"{HOSTILE}.corp.example"),
     result(5, exit_code=1, script_errors="it worked a day later"),
     result(9),
-    result(6, script_name=HOSTILE, exit_code=1, script_errors=HOSTILE, computer_dns_name=HOSTILE),
-    result(7, script_name=HOSTILE, result_status="unreadable", exit_code=None, result_error=HOSTILE),
+    result(6, script_name=LINK, exit_code=1, script_errors=HOSTILE, computer_dns_name=HOSTILE),
+    result(7, script_name=LINK, result_status="unreadable", exit_code=None, result_error=HOSTILE),
     result(8, script_name=None, command_type="GetFile", exit_code=None, file_name=HOSTILE, file_sha256=HOSTILE)
     | {"file_size": 1_500_000},
 ]
-ACTIONS = [action(10, "Pending", HOSTILE, machine=3), action(11, "Pending", "Get-State.ps1", machine=7)]
+ACTIONS = [action(10, "Pending", LINK, machine=3), action(11, "Pending", "Get-State.ps1", machine=7)]
 
 
 def write(folder: Path, **streams: list[dict[str, Any]]) -> Path:
@@ -165,7 +167,7 @@ class TestFacts:
         states = ("ok", "failed", "no_result", "waiting")
         assert {row["script"]: [row[state] for state in states] for row in facts.coverage} == {
             "Get-State.ps1": [2, 1, 1, 1],
-            HOSTILE: [0, 1, 0, 1],
+            LINK: [0, 1, 0, 1],
         }
         assert (facts.devices, facts.results, facts.asked) == (5, 6, 7)
         assert [row["machine_id"] for row in facts.silent] == ["device-7"]
@@ -276,8 +278,8 @@ class TestInTheBrowser:
         assert not {"img", "a", "iframe", "object", "embed", "form"} & seen.document.tags.keys()
         assert seen.document.marks == {"coverage": 6, "time": 8, "failures": 5}
         assert seen.document.numbers == HEADLINE
-        hostile = shown(HOSTILE, 80)
-        assert sum(hostile in text for text in seen.document.texts) >= 3, "it is shown as what it is"
+        for text in (HOSTILE[:40], LINK):
+            assert sum(text in each for each in seen.document.texts) >= 3, "it is shown as what it is"
 
     def test_without_escaping_and_policy_it_would_be_told(self, tmp_path: Path) -> None:
         """Or the test above proves nothing."""

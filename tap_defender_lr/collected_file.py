@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from typing_extensions import override
 
 from tap_defender_lr.downloads import ReceiveAgainError, Sink
+from tap_defender_lr.errors import StoreFailedError
 from tap_defender_lr.file_names import NAMELESS, name_in_gzip, name_in_headers, safe_name
+from tap_defender_lr.files_url import open_store
 from tap_defender_lr.unpacking import MAGIC, DamagedError, Gunzip
 
 if TYPE_CHECKING:
@@ -18,6 +20,10 @@ if TYPE_CHECKING:
 
     from tap_defender_lr.file_store import FileStore, FileWriter
     from tap_defender_lr.machine_action import Command, MachineAction
+
+_MOST_DAMAGES = 2
+_MAX_GZIP_HEAD = 4096
+"""Bytes that are looked at for the name in the header of a gzip stream, if nothing else tells it."""
 
 
 @dataclass(frozen=True)
@@ -41,24 +47,53 @@ class CollectedFile:
 
 
 class FileCollector:
-    """Makes the sinks of a run's files.
+    """Makes the sinks of a run's files, and knows whether their store works.
 
     Args:
-        store: Where the files go.
+        url: The setting `files_url`.
         tenant_id: Gives the tenant's GUID, once the tap has signed in.
         max_bytes: A larger file is not stored.
 
     Attributes:
         received: Bytes that came over the wire so far.
         stored: Files that were stored so far, and `stored_bytes` their bytes.
+        trouble: Why nothing can be stored, once that has turned out.
     """
 
-    def __init__(self, store: FileStore, tenant_id: Callable[[], str], *, max_bytes: int) -> None:
-        self.store = store
+    def __init__(self, url: str, tenant_id: Callable[[], str], *, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.received = self.stored = self.stored_bytes = 0
+        self.trouble: str | None = None
+        self._url = url
         self._tenant_id = tenant_id
-        self._counting = threading.Lock()
+        self._store: FileStore | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def store(self) -> FileStore:
+        """Opened by the first file: a run without one does not need it.
+
+        Raises:
+            StoreFailedError: It cannot be opened.
+        """
+        with self._lock:
+            if self._store is None:
+                self._store = open_store(self._url)
+            return self._store
+
+    def is_in_trouble(self) -> bool:
+        """Find out whether anything can be stored at all."""
+        if self.trouble is None:
+            try:
+                self.store.check()
+            except StoreFailedError as error:
+                self.trouble = str(error)
+        return self.trouble is not None
+
+    def close(self) -> None:
+        """No half-written file stays behind."""
+        if self._store is not None:
+            self._store.close()
 
     def sink(self, action: MachineAction, command: Command) -> FileSink:
         """For the file of one command, at `<tenant>/<action id>/<command index>/<safe name>`."""
@@ -66,7 +101,7 @@ class FileCollector:
         return FileSink(self, folder, command.file_name)
 
     def count(self, *, received: int = 0, stored: int | None = None) -> None:
-        with self._counting:
+        with self._lock:
             self.received += received
             if stored is not None:
                 self.stored += 1
@@ -76,8 +111,8 @@ class FileCollector:
 class FileSink(Sink[CollectedFile]):
     """Takes one file.
 
-    The service sends it as gzip, but not always (SOAR products met both). If the gzip is broken, the file is received
-    once more and stored as it came.
+    The service sends it as gzip, but not always (SOAR products met both). If the gzip is damaged, the file is received
+    once more, since it may have suffered on the way; if it is damaged again, it is stored as it came.
     """
 
     def __init__(self, collector: FileCollector, folder: tuple[str, str, str], name: str | None) -> None:
@@ -86,7 +121,7 @@ class FileSink(Sink[CollectedFile]):
         self._name = self._given_name = name
         # Packing adds a little to what cannot be packed.
         self._most_received = collector.max_bytes + collector.max_bytes // 100 + 1024
-        self._damage: str | None = None
+        self._damages: list[str] = []
         self._writer: FileWriter | None = None
 
     @override
@@ -95,7 +130,7 @@ class FileSink(Sink[CollectedFile]):
         self._name = self._given_name or name_in_headers(headers)
         self._expected, self._received, self._size = size or 0, 0, 0
         self._sha256 = hashlib.sha256()
-        self._head: bytes | None = b""  # until it is known whether it is packed
+        self._head: bytes | None = b""  # until it is known how it is packed, and what it is called
         self._gunzip: Gunzip | None = None
 
     @property
@@ -111,13 +146,15 @@ class FileSink(Sink[CollectedFile]):
             self._take(chunk)
             return
         self._head += chunk
-        if len(self._head) >= len(MAGIC):
-            self._open()
+        if len(self._head) >= (len(MAGIC) if self._name else _MAX_GZIP_HEAD):
+            self._start()
 
     @override
     def finish(self, size: int | None, sha256: str | None) -> CollectedFile:
-        if self._head is not None and not self.is_full:
-            self._open()
+        if self.is_full:
+            self.close()
+        elif self._head is not None:
+            self._start()
         name = self._name or NAMELESS
         if self._writer is None:
             most = f"{self._collector.max_bytes:,} bytes (`max_file_bytes`)"
@@ -133,7 +170,7 @@ class FileSink(Sink[CollectedFile]):
         self._collector.count(stored=self._size)
         url = self._writer.url
         self.close()
-        problem = f"{self._damage}: the file is stored as it came" if self._damage else None
+        problem = f"{self._damages[-1]}: the file is stored as it came" if self._is_kept_as_it_comes else None
         return CollectedFile(name, self._size, content, url, size, sha256, problem)
 
     @override
@@ -142,11 +179,15 @@ class FileSink(Sink[CollectedFile]):
             self._collector.store.end(self._writer)
             self._writer = None
 
-    def _open(self) -> None:
+    @property
+    def _is_kept_as_it_comes(self) -> bool:
+        return len(self._damages) >= _MOST_DAMAGES
+
+    def _start(self) -> None:
         head, self._head = self._head or b"", None
-        if head.startswith(MAGIC) and self._damage is None:
-            self._gunzip = Gunzip()
+        if head.startswith(MAGIC):
             self._name = self._name or name_in_gzip(head)
+            self._gunzip = None if self._is_kept_as_it_comes else Gunzip()
         self._writer = self._collector.store.begin((*self._folder, safe_name(self._name or NAMELESS)))
         self._take(head)
 
@@ -166,5 +207,5 @@ class FileSink(Sink[CollectedFile]):
             raise self._again(damage) from None
 
     def _again(self, damage: DamagedError) -> ReceiveAgainError:
-        self._damage = str(damage)
-        return ReceiveAgainError(self._damage)
+        self._damages.append(str(damage))
+        return ReceiveAgainError(str(damage))

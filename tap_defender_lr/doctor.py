@@ -12,7 +12,7 @@ import requests
 
 from tap_defender_lr import files_url, machine_action, timestamps
 from tap_defender_lr.client import PAGE_SIZE
-from tap_defender_lr.errors import StoreFailedError, StoreRefusedError, TapError
+from tap_defender_lr.errors import StoreFailedError, TapError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.streams.outcome import status_without_asking
 from tap_defender_lr.streams.reading import duration
@@ -186,8 +186,9 @@ class _Walk:
         url = self._run.settings.files_url
         try:
             files_url.open_store(str(url)).check()
-        except (StoreRefusedError, StoreFailedError) as error:
-            return Check("files", "failed", str(error))
+        except StoreFailedError as error:
+            advice = "Check that it exists and that the tap may write there."
+            return Check("files", "failed", f"`files_url`: nothing can be stored there ({error}).", advice)
         return Check("files", "ok", f"Collected files go to {url}, which answers.")
 
     def _quota(self) -> Check:

@@ -42,6 +42,8 @@ class Download:
     size: int
     sha256: str
     complete: bool
+    kept: int = 0
+    """Bytes in `body`."""
 
 
 class LinkRefusedError(Exception):
@@ -81,7 +83,7 @@ class Sink(abc.ABC, Generic[_R]):
 
     @abc.abstractmethod
     def write(self, chunk: bytes) -> None:
-        """Raises: StoreFailedError, StoreRefusedError: It cannot be kept."""
+        """Raises: StoreFailedError: It cannot be kept."""
 
     @abc.abstractmethod
     def finish(self, size: int | None, sha256: str | None) -> _R:
@@ -121,7 +123,7 @@ class Spool(Sink[Download]):
         assert sha256 is not None  # noqa: S101
         body, self._body = self._opened, None
         body.seek(0)
-        return Download(body, size, sha256, complete=size <= self._keep_bytes)
+        return Download(body, size, sha256, complete=size <= self._keep_bytes, kept=min(size, self._keep_bytes))
 
     @override
     def close(self) -> None:
@@ -166,12 +168,14 @@ class Transfer(Generic[_R]):
     """One blob on its way into a sink. It goes on where it was when a connection breaks or a link expires.
 
     Attributes:
-        size: Bytes that have come so far.
+        size: Bytes of the blob that have come so far.
+        received: Bytes that have come in all, also those that were of no use.
     """
 
     def __init__(self, blobs: BlobStore, sink: Sink[_R]) -> None:
         self._blobs = blobs
         self._sink = sink
+        self.received = 0
         self._forget()
 
     def _forget(self) -> None:
@@ -193,7 +197,7 @@ class Transfer(Generic[_R]):
             LinkRefusedError: Status 403.
             NotFoundError: There is no blob (status 404 or 410).
             ReadFailedError: It did not come to its end; to be called again.
-            StoreFailedError, StoreRefusedError: What has come cannot be kept.
+            StoreFailedError: What has come cannot be kept.
         """
         with self._ask(link) as response:
             self._begin(response)
@@ -242,8 +246,6 @@ class Transfer(Generic[_R]):
     def _continues(self, response: requests.Response) -> bool:
         """Whether the bytes that come are the next ones of the same blob."""
         headers = response.headers
-        if response.status_code != 206:
-            return False
         span = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
         if span is None or int(span[1]) != self.size or headers.get("ETag", self._etag) != self._etag:
             return False
@@ -251,6 +253,7 @@ class Transfer(Generic[_R]):
 
     def _take(self, chunk: bytes) -> None:
         self.size += len(chunk)
+        self.received += len(chunk)
         self._sha256.update(chunk)
         if self._md5:
             self._own_md5.update(chunk)

@@ -39,9 +39,5 @@ class CallsSpentError(Exception):
     """As many calls were made as were allowed for a purpose."""
 
 
-class StoreRefusedError(TapError):
-    """The store of collected files is not there, or does not let the tap in."""
-
-
 class StoreFailedError(Exception):
-    """What was downloaded cannot be kept, for a reason that may pass: the disk is full, say. The text is the reason."""
+    """What was downloaded cannot be kept: the disk is full, say. The text is the reason."""

@@ -38,17 +38,22 @@ _MAX_SKEW_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Fetched:
-    """What became of one result: exactly one of the four is set."""
+    """What became of one result: exactly one of the first four is set."""
 
     download: Download | None = None
     file: CollectedFile | None = None
     absent: str | None = None
     failed: str | None = None
+    in_store: bool = False
+    """It was not the service that failed, but the store of collected files."""
 
     @property
     def held(self) -> int:
         """Bytes that it holds until its turn comes."""
-        return self.download.size if self.download else 0
+        return self.download.kept if self.download else 0
+
+
+NOT_TRIED = Fetched(failed="not tried in this run")
 
 
 class ResultFetcher:
@@ -89,13 +94,16 @@ class ResultFetcher:
         self._lifetime.raise_if_over()
         age = self._clock() - timestamps.to_unix(action.last_update)
         waits: Iterator[float] = iter((_FRESH_PAUSES if age < FRESH_SECONDS else _PAUSES) if patient else ())
-        budget = _Budget(_DOWNLOAD_SECONDS)
+        is_file = command.type == GET_FILE and self._collector is not None
+        budget = _Budget(_DOWNLOAD_SECONDS, _SLOWEST if is_file else None)
+        if is_file and self._collector is not None and self._collector.trouble is not None:
+            return NOT_TRIED
         with contextlib.closing(self._transfer(action, command)) as transfer:
             while True:
                 try:
                     result = self._through_links(action.id, command.index, transfer, budget)
                 except StoreFailedError as error:
-                    return Fetched(failed=f"it cannot be stored: {error}")
+                    return self._not_stored(error)
                 except ReadFailedError as error:
                     return Fetched(failed=str(error))
                 except NotFoundError as error:
@@ -107,6 +115,12 @@ class ResultFetcher:
                 if pause is None:
                     return Fetched(absent=absent)
                 self._lifetime.wait(pause)
+
+    def _not_stored(self, error: StoreFailedError) -> Fetched:
+        """Whether it concerns only this result: if nothing can be stored, files are left for the next run."""
+        if self._collector is not None and self._collector.is_in_trouble():
+            return NOT_TRIED
+        return Fetched(failed=f"it cannot be stored: {error}", in_store=True)
 
     def _transfer(self, action: MachineAction, command: Command) -> Transfer[Any]:
         if command.type == GET_FILE and self._collector is not None:
@@ -145,22 +159,28 @@ class ResultFetcher:
                 if transfer.size - mark >= _PROGRESS_BYTES:
                     tries, mark, waits = 0, transfer.size, pauses()
                 tries += 1
-                if tries >= _DOWNLOAD_TRIES or budget.left(transfer.size) < 1:
+                if tries >= _DOWNLOAD_TRIES or budget.left(transfer.received) < 1:
                     times = f", {tries} times in a row" if tries > 1 else ""
                     raise ReadFailedError(f"{error}{times}") from None
-            self._lifetime.wait(next(waits))
+            self._lifetime.pause(next(waits))
 
     def _check(self, transfer: Transfer[Any], budget: _Budget) -> None:
         self._lifetime.raise_if_interrupted()
-        if budget.left(transfer.size) < 0:
+        if budget.left(transfer.received) < 0:
             raise ReadFailedError(f"the answer was not complete after {budget.used:.0f} s")
 
 
 class _Budget:
-    """Seconds that all tries to download one result may take together, the more the more bytes have come."""
+    """Seconds that all tries to download one result may take together.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        seconds: However little comes.
+        slowest: Bytes a second that earn more time; None: nothing does.
+    """
+
+    def __init__(self, seconds: float, slowest: float | None = None) -> None:
         self._seconds = seconds
+        self._slowest = slowest
         self._before = 0.0
         self._began: float | None = None
 
@@ -168,8 +188,9 @@ class _Budget:
     def used(self) -> float:
         return self._before + (0.0 if self._began is None else time.monotonic() - self._began)
 
-    def left(self, size: int) -> float:
-        return self._seconds + size / _SLOWEST - self.used
+    def left(self, received: int) -> float:
+        earned = received / self._slowest if self._slowest else 0.0
+        return self._seconds + earned - self.used
 
     @contextlib.contextmanager
     def spent(self) -> Iterator[None]:

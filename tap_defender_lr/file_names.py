@@ -51,7 +51,10 @@ def name_in_headers(headers: Mapping[str, str]) -> str | None:
     """The name in `Content-Disposition`, if it is one of a file; SOAR products met `<name>.gz`, percent-encoded."""
     message = Message()
     message["Content-Disposition"] = headers.get("Content-Disposition", "").encode("ascii", "replace").decode()
-    name = message.get_filename()
+    try:
+        name = message.get_filename()
+    except (TypeError, ValueError):  # the email package stumbles over some
+        return None
     if not name or _OF_EVERY_RESULT.match(name):
         return None
     name = last_part(unquote(name))

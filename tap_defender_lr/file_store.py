@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import hashlib
+import math
 import os
 import secrets
 import threading
@@ -18,10 +20,10 @@ from typing import IO, TYPE_CHECKING
 
 from typing_extensions import override
 
-from tap_defender_lr.errors import StoreFailedError, StoreRefusedError
+from tap_defender_lr.errors import StoreFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
 BLOCK = 5 * 1024 * 1024
@@ -31,7 +33,7 @@ _CLOSING_SECONDS = 2.0
 
 
 class FileWriter(abc.ABC):
-    """One file that is being written. Ends with `commit` or `discard`; the latter may also come after either.
+    """One file that is being written. Its end is `discard`, which does nothing more after a `commit`.
 
     Attributes:
         url: Where the file is going to be.
@@ -60,41 +62,53 @@ class FileStore(abc.ABC):
     """Safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._open: set[FileWriter] = set()
+        self._begun: set[FileWriter] = set()
+        self._is_closed = False
         self._changes = threading.Condition()
 
     @abc.abstractmethod
     def new_writer(self, parts: Sequence[str]) -> FileWriter:
-        """Begin the file at the path of these parts, which are safe names.
+        """A writer for the path of these parts, which are safe names.
 
         Raises:
-            StoreRefusedError: The store is not there, or does not let the tap in.
-            StoreFailedError: There is no room, or it does not answer.
+            StoreFailedError: The store is not there, is full, does not answer, or does not let the tap in.
         """
 
-    @abc.abstractmethod
     def check(self) -> None:
-        """Raises: StoreRefusedError, StoreFailedError: Files could not be written here."""
+        """Write a little and take it back, which tells all that can go wrong.
+
+        Raises:
+            StoreFailedError: No file can be stored.
+        """
+        writer = self.begin(["check"])
+        try:
+            writer.write(bytes(BLOCK))
+        finally:
+            self.end(writer)
 
     def begin(self, parts: Sequence[str]) -> FileWriter:
         """Like `new_writer`; every file that is begun must be brought to its end."""
         writer = self.new_writer(parts)
         with self._changes:
-            self._open.add(writer)
-        return writer
+            if not self._is_closed:
+                self._begun.add(writer)
+                return writer
+        writer.discard()
+        raise StoreFailedError("the run has ended")
 
     def end(self, writer: FileWriter) -> None:
         """Leave nothing behind, unless it was committed."""
         writer.discard()
         with self._changes:
-            self._open.discard(writer)
+            self._begun.discard(writer)
             self._changes.notify_all()
 
     def close(self) -> None:
         """At the end of the process: give workers that were stopped a moment to tidy up, then do it for them."""
         with self._changes:
-            self._changes.wait_for(lambda: not self._open, timeout=_CLOSING_SECONDS)
-            left = list(self._open)
+            self._is_closed = True
+            self._changes.wait_for(lambda: not self._begun, timeout=_CLOSING_SECONDS)
+            left = list(self._begun)
         for writer in left:
             writer.discard()
 
@@ -109,30 +123,16 @@ class DirectoryStore(FileStore):
     @override
     def new_writer(self, parts: Sequence[str]) -> FileWriter:
         path = self._root.joinpath(*parts)
-        with self._failing():
-            for folder in [*reversed(path.parents)]:
+        try:
+            # Above the root nothing is made: a file server that is not mounted must not be mistaken for a directory.
+            for folder in (self._root, *reversed(path.relative_to(self._root).parents[:-1])):
+                folder = self._root / folder  # noqa: PLW2901
                 if not folder.is_dir():
                     folder.mkdir(mode=0o700, exist_ok=True)
-            _remove_stale(path.parent)
+            _remove_parts(path.parent, older_than=time.time() - _STALE_SECONDS)
             return _DirectoryWriter(path)
-
-    @override
-    def check(self) -> None:
-        self.end(self.begin(["check"]))
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        try:
-            yield
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            is_denied = isinstance(error, PermissionError)
-            reason = error.strerror if is_denied else "a file is where a directory should be"
-            raise StoreRefusedError(
-                f"`files_url`: nothing can be written into {self._root} ({reason}). Give the tap's user the right to "
-                "write there, or name another directory."
-            ) from None
         except OSError as error:
-            raise StoreFailedError(f"{self._root}: {error.strerror}") from None
+            raise _failed(path.parent, error) from None
 
 
 class _DirectoryWriter(FileWriter):
@@ -148,20 +148,32 @@ class _DirectoryWriter(FileWriter):
         try:  # a context manager for each piece would cost more than the piece
             self._file.write(data)
         except OSError as error:
-            raise self._failed(error) from None
+            raise _failed(self._path.parent, error) from None
 
     @override
     def commit(self, size: int, sha256: str) -> None:
         try:
             self._file.flush()
-            os.fsync(self._file.fileno())  # the row says that it is there, so a power cut must not take it away
+            _sync(self._file.fileno())  # the row says that it is there, so a power cut must not take it away
             self._file.close()
-            if _is_same(self._path, size, sha256):
-                return
-            self._part.replace(self._path)
-            _sync_folder(self._path.parent)
+            if not _is_same(self._path, size, sha256):
+                self._put_in_place(size, sha256)
+            _remove_parts(self._path.parent)
         except OSError as error:
-            raise self._failed(error) from None
+            raise _failed(self._path.parent, error) from None
+
+    def _put_in_place(self, size: int, sha256: str) -> None:
+        try:
+            self._part.replace(self._path)
+        except FileNotFoundError:  # another run has stored the same file meanwhile, and has tidied up
+            if not _is_same(self._path, size, sha256):
+                raise
+        with contextlib.suppress(OSError):  # not every system lets a directory be opened
+            folder = os.open(self._path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
 
     @override
     def discard(self) -> None:
@@ -170,8 +182,23 @@ class _DirectoryWriter(FileWriter):
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
 
-    def _failed(self, error: OSError) -> StoreFailedError:
-        return StoreFailedError(f"{self._path.parent}: {error.strerror}")
+
+def _failed(folder: Path, error: OSError) -> StoreFailedError:
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        reason = "a file is where a directory should be"
+    elif isinstance(error, FileNotFoundError):
+        reason = "the directory above it is not there"
+    else:
+        reason = error.strerror or type(error).__name__
+    return StoreFailedError(f"{folder}: {reason}")
+
+
+def _sync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:  # some file servers cannot do that
+            raise
 
 
 def _is_same(path: Path, size: int, sha256: str) -> bool:
@@ -188,18 +215,9 @@ def hash_of(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system lets a directory be opened
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove_stale(folder: Path) -> None:
-    """Remove what a killed process has left behind. A folder belongs to one command, so this is looked at in time."""
+def _remove_parts(folder: Path, *, older_than: float = math.inf) -> None:
+    """Remove what killed processes have left behind. A folder belongs to one command, so it is looked at in time."""
     for part in folder.glob(".*.part"):
         with contextlib.suppress(OSError):
-            if time.time() - part.lstat().st_mtime > _STALE_SECONDS:
+            if part.lstat().st_mtime < older_than:
                 part.unlink()

@@ -32,6 +32,7 @@ class Lifetime:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.signal_number: int | None = None
+        self._is_ended = False
         self._clock = clock
         self._sleep = sleep
         self._end = None if max_seconds is None else clock() + max_seconds
@@ -40,8 +41,12 @@ class Lifetime:
         """Seconds until `max_run_minutes` is over, infinite without the setting."""
         return float("inf") if self._end is None else self._end - self._clock()
 
+    def end(self) -> None:
+        """The process is about to end: workers stop as after a signal."""
+        self._is_ended = True
+
     def raise_if_interrupted(self) -> None:
-        if self.signal_number is not None:
+        if self.signal_number is not None or self._is_ended:
             raise InterruptedRunError
 
     def raise_if_over(self) -> None:
@@ -65,6 +70,14 @@ class Lifetime:
         self.raise_if_interrupted()
         if self.seconds_left() < seconds:
             raise TimeIsUpError
+        self.pause(seconds)
+
+    def pause(self, seconds: float) -> None:
+        """A short wait in the middle of work, which is finished whatever `max_run_minutes` says.
+
+        Raises:
+            InterruptedRunError: A signal came.
+        """
         end = self._clock() + seconds
         while (left := end - self._clock()) > 0:
             self._sleep(min(left, _LOOK_EVERY))

@@ -14,7 +14,7 @@ import fsspec
 from typing_extensions import override
 
 from tap_defender_lr import redaction
-from tap_defender_lr.errors import StoreFailedError, StoreRefusedError
+from tap_defender_lr.errors import StoreFailedError
 from tap_defender_lr.file_store import BLOCK, FileStore, FileWriter, hash_of
 
 if TYPE_CHECKING:
@@ -22,17 +22,12 @@ if TYPE_CHECKING:
 
 #: Scheme → the extra of this package that brings its driver.
 EXTRAS = {"s3": "s3", "s3a": "s3", "abfs": "azure", "abfss": "azure", "az": "azure", "gs": "gcs", "gcs": "gcs"}
-_SECRETS = (
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AZURE_CLIENT_SECRET",
-    "AZURE_STORAGE_ACCOUNT_KEY",
-    "AZURE_STORAGE_CONNECTION_STRING",
-    "AZURE_STORAGE_SAS_TOKEN",
-)
+_SECRETS = re.compile("SECRET|TOKEN|PASSWORD|KEY|CREDENTIAL|CONNECTION_STRING", re.IGNORECASE)
+"""Names of what drivers take from the environment or from fsspec's configuration, and nobody else may see."""
 _CHATTY = ("aiobotocore", "botocore", "s3fs", "azure", "adlfs", "gcsfs", "google", "fsspec")
 """Loggers of drivers: at debug level they write requests with their signatures."""
-_REFUSALS = {"PermissionError", "FileNotFoundError", "NotImplementedError", "ValueError"}
+_S3_SECONDS = 120
+"""Completing an upload of gigabytes takes longer than the 15 s that s3fs waits for an answer."""
 
 
 class RemoteStore(FileStore):
@@ -42,13 +37,16 @@ class RemoteStore(FileStore):
         super().__init__()
         for name in _CHATTY:
             logging.getLogger(name).setLevel(logging.WARNING)
-        for variable in _SECRETS:
-            redaction.remember(os.environ.get(variable))
+        for options in (os.environ, *fsspec.config.conf.values()):
+            for name, value in options.items():
+                if _SECRETS.search(name):
+                    redaction.remember(str(value))
         self._url = files_url.rstrip("/")
+        scheme = files_url.partition(":")[0].lower()
+        self._is_object_store = scheme in EXTRAS
         with self._failing():
-            self._fs, root = fsspec.url_to_fs(self._url, skip_instance_cache=True, use_listings_cache=False)
+            self._fs, root = fsspec.url_to_fs(self._url, **_options(scheme))
         self._root = root.rstrip("/")
-        self._is_object_store = files_url.partition(":")[0].lower() in EXTRAS
 
     @override
     def new_writer(self, parts: Sequence[str]) -> FileWriter:
@@ -60,39 +58,25 @@ class RemoteStore(FileStore):
             kind = _ObjectWriter if self._is_object_store else _PartWriter
             return kind(self._fs, path, "/".join([self._url, *parts]), self._failing)
 
-    @override
-    def check(self) -> None:
-        """Uploads a first part, which tells all that can go wrong, and takes it back."""
-        writer = self.begin(["check"])
-        try:
-            writer.write(bytes(BLOCK))
-        finally:
-            self.end(writer)
-
     @contextlib.contextmanager
     def _failing(self) -> Iterator[None]:
-        """What a person can mend is told apart from what may pass."""
         try:
             yield
-        except (StoreFailedError, StoreRefusedError):
+        except StoreFailedError:
             raise
         except Exception as error:  # noqa: BLE001  drivers raise what they like
             reason = redaction.redact(" ".join(str(error).split()))[:300].rstrip(".") or type(error).__name__
-            if _is_refusal(error):
-                raise StoreRefusedError(
-                    f"`files_url`: {self._url} cannot be used ({reason}). Check that it exists, and that the tap may "
-                    "write there; its driver takes credentials from the environment."
-                ) from None
             raise StoreFailedError(f"{self._url}: {reason}") from None
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether it stays so until somebody changes something. Drivers have classes, codes and words of their own."""
-    cause = error.__cause__ or error  # adlfs wraps those of Azure into a bare RuntimeError
-    kinds = {kind.__name__ for one in (error, cause) for kind in type(one).__mro__}
-    codes = {getattr(cause, "status_code", None), getattr(error, "code", None)}
-    is_denied = re.search("Credential|Authenti", " ".join(kinds)) or str(error).startswith("Forbidden")  # of gcsfs
-    return bool(kinds & _REFUSALS or codes & {401, 403, 404} or is_denied)
+def _options(scheme: str) -> dict[str, Any]:
+    """What a driver gets unless somebody has configured it otherwise; some hand what they do not know to others."""
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if scheme in EXTRAS:
+        options["use_listings_cache"] = False  # what another process has stored counts
+    if EXTRAS.get(scheme) == "s3" and "config_kwargs" not in fsspec.config.conf.get(scheme, {}):
+        options["config_kwargs"] = {"read_timeout": _S3_SECONDS}
+    return options
 
 
 class _RemoteWriter(FileWriter):
@@ -128,7 +112,11 @@ class _RemoteWriter(FileWriter):
         with self._failing():
             if self._is_there(size, sha256):
                 return
-            self._put_in_place()
+            try:
+                self._put_in_place()
+            except Exception:  # perhaps only the answer was lost
+                if not self._is_there(size, sha256):
+                    raise
             self._is_done = True
             stored = self._size()
             if stored != size:
@@ -196,9 +184,16 @@ class _PartWriter(_RemoteWriter):
     @override
     def _put_in_place(self) -> None:
         self._file.close()
-        if self._fs.exists(self._path):  # not every rename replaces what is there
+        try:
+            self._fs.mv(self._part, self._path)
+        except Exception:  # not every rename replaces what is there
+            if not self._fs.exists(self._path):
+                raise
             self._fs.rm_file(self._path)
-        self._fs.mv(self._part, self._path)
+            self._fs.mv(self._part, self._path)
+        for part in self._fs.glob(f"{self._path.rpartition('/')[0]}/.*.part"):  # of processes that were killed
+            with contextlib.suppress(Exception):
+                self._fs.rm_file(part)
 
     @override
     def _throw_away(self) -> None:

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from tap_defender_lr import files_url, machine_action, quota
+from tap_defender_lr import machine_action, quota
 from tap_defender_lr.auth import Credential
 from tap_defender_lr.client import DefenderClient
 from tap_defender_lr.collected_file import FileCollector
@@ -100,19 +100,15 @@ class Run:
         """Takes the files of GetFile commands; None without `files_url`."""
         if self.settings.files_url is None:
             return None
-        store = files_url.open_store(self.settings.files_url)
-        return FileCollector(store, lambda: self.credential.tenant_id, max_bytes=self.settings.max_file_bytes)
-
-    @property
-    def used_collector(self) -> FileCollector | None:
-        """The collector, if any file was asked for in this run."""
-        found: FileCollector | None = vars(self).get("collector")
-        return found
+        return FileCollector(
+            self.settings.files_url, lambda: self.credential.tenant_id, max_bytes=self.settings.max_file_bytes
+        )
 
     def close(self) -> None:
         """At the end of the process: no half-written file stays behind."""
-        if self.used_collector is not None:
-            self.used_collector.store.close()
+        self.lifetime.end()
+        if self.collector is not None:
+            self.collector.close()
 
     def batches(self, limit: int | None = None) -> Iterator[list[MachineAction]]:
         """The Live Response actions that the settings choose, each asked for once in a run, for all its streams.
@@ -208,6 +204,11 @@ class Run:
         return [action]
 
     def raise_complaints(self) -> None:
-        """Raises: TapError: Some configured actions could not be read; everything else was."""
+        """Raises: TapError: Some configured actions or files could not be read; everything else was."""
+        if self.collector is not None and self.collector.trouble is not None:
+            self.complaints.append(
+                f"`files_url`: nothing can be stored there ({self.collector.trouble}), so files are left for the next "
+                "run; check that it exists and that the tap may write there"
+            )
         if self.complaints:
             raise TapError(f"{'; '.join(self.complaints)}. Nothing else is affected.")

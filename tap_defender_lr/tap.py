@@ -266,7 +266,7 @@ class TapDefenderLr(Tap):
             )
 
     def _log_files(self) -> None:
-        collector = self.run.used_collector
+        collector = self.run.collector
         if collector is not None and collector.stored:
             what = counted(collector.stored, "file", "files")
             self.logger.info("%s stored, %s in all.", what, in_bytes(collector.stored_bytes))

@@ -16,7 +16,7 @@ import pytest
 from defender_simulator import Rule, Simulator
 from tests.conftest import TENANT_ID, Cli, Run, World, action_id
 from tests.evidence import EVENT_LOG, add_file, files_in, pack, record, sha256, stored
-from tests.watching import WatchedCli, fetched, reason, statuses
+from tests.watching import WatchedCli, check_sentence, fetched, reason, statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ class TestWhatIsStored:
             run = make_cli(simulator).run()
             calls = [len(simulator.calls(endpoint)) for endpoint in ("link", "blob")]
         assert statuses(run) == dict.fromkeys(range(1, 5), "unreadable"), run.stderr
-        assert calls == [4, 8]
+        assert calls == [4, 12]
         for number, (body, words) in enumerate(broken.items(), 1):
             assert reason(run, number) == f"{words}: the file is stored as it came"
             found = record(run, number)
@@ -241,7 +241,7 @@ class TestWhatItCosts:
         assert not (tmp_path / "evidence").exists()
 
 
-class TestS3:
+class TestStores:
     def test_a_bucket(self, world: World, make_cli: Callable[..., Cli], s3: S3) -> None:
         bucket = s3.make_bucket("collected")
         packed = pack(EVENT_LOG * 4)
@@ -270,33 +270,64 @@ class TestS3:
             assert s3.environment["AWS_SECRET_ACCESS_KEY"] not in text
             assert "Signature=" not in text
 
+    def test_nobody_needs_the_store_of_files_that_are_not_there(
+        self, world: World, make_cli: Callable[..., Cli]
+    ) -> None:
+        world.add(1)
+        with Simulator(world.tenant) as simulator:
+            run = make_cli(simulator, files_url="ftp://localhost:1/evidence").run()
+        assert run.code == 0, run.stderr
+        assert statuses(run) == fetched([1])
+
+    def test_what_concerns_single_files_is_no_outage(self, world: World, make_cli: Callable[..., Cli]) -> None:
+        """Each has its row, however many they are, and is tried again."""
+        for number in range(1, 8):
+            add_file(world, number, b"content")
+        with Simulator(world.tenant) as simulator:
+            cli = make_cli(simulator)
+            for number in range(1, 8):  # somebody has put a file where the folder of the action should be
+                blocked = cli.folder / "evidence" / TENANT_ID / action_id(number)
+                blocked.parent.mkdir(parents=True, exist_ok=True)
+                blocked.write_text("in the way")
+            first = cli.run()
+            for number in range(1, 8):
+                (cli.folder / "evidence" / TENANT_ID / action_id(number)).unlink()
+            second = cli.run(state=first.states[-1])
+        assert first.code == 0, first.stderr
+        assert statuses(first) == dict.fromkeys(range(1, 8), "failed")
+        assert "it cannot be stored" in reason(first, 1)
+        assert "a file is where a directory should be" in reason(first, 1)
+        assert statuses(second) == fetched(range(1, 8))
+
     @pytest.mark.parametrize(
         ("files_url", "words"),
         [
-            ("s3://no-such-bucket", "`files_url`: s3://no-such-bucket cannot be used (The specified bucket does not"),
-            (
-                "/proc/version/evidence",
-                "`files_url`: nothing can be written into /proc/version/evidence (a file is where",
-            ),
+            ("s3://no-such-bucket", "s3://no-such-bucket: The specified bucket does not exist"),
+            ("/proc/version/evidence", "/proc/version/evidence: a file is where a directory should be"),
+            ("/not-mounted/evidence", "/not-mounted/evidence: the directory above it is not there"),
         ],
     )
     @pytest.mark.usefixtures("s3")
-    def test_a_store_that_is_not_there_stops_the_run(
+    def test_a_store_that_is_not_there_holds_up_only_files(
         self, world: World, make_cli: Callable[..., Cli], files_url: str, words: str
     ) -> None:
-        world.add(1)
-        add_file(world, 2, b"content")
+        for number in range(1, 8):
+            add_file(world, number, b"content")
+        for number in (8, 9):
+            world.add(number)
         with Simulator(world.tenant) as simulator:
             cli = make_cli(simulator, files_url=files_url)
             run = cli.run()
+            links = len(simulator.calls("link"))
             doctor = run_plainly(cli, "--doctor")
             mended = cli.run(state=run.states[-1], files_url=str(cli.folder / "evidence"))
-        assert run.code == 1
-        assert words in run.stderr.splitlines()[-1]
-        assert statuses(run) == {1: "fetched"}
+        check_sentence(run, f"`files_url`: nothing can be stored there ({words}", "files are left for the next run")
+        assert statuses(run) == fetched([8, 9])
+        assert links < 9  # no more files are asked for once it is known
         assert doctor.code == 1
-        assert f"failed   files     {words}" in doctor.stdout
-        assert statuses(mended) == {2: "fetched"}
+        assert f"failed   files     `files_url`: nothing can be stored there ({words}" in doctor.stdout
+        assert "Traceback" not in doctor.stderr
+        assert statuses(mended) == fetched(range(1, 8))
 
 
 class TestInterruptions:

@@ -52,6 +52,7 @@ def test_faults_that_pass_are_not_seen_in_the_files(world: World, make_cli: Call
     assert set(contents.values()) == {EVENT_LOG}
 
 
+@pytest.mark.slow
 def test_faults_that_stay_cost_only_their_own_file(world: World, make_cli: Callable[..., Cli], tmp_path: Path) -> None:
     reasons = {}
     with Simulator(world.tenant) as simulator:

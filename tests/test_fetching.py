@@ -17,7 +17,7 @@ from tap_defender_lr.errors import (
     StoreFailedError,
     TimeIsUpError,
 )
-from tap_defender_lr.fetching import _DOWNLOAD_SECONDS, Fetched, ResultFetcher, _Budget
+from tap_defender_lr.fetching import _DOWNLOAD_SECONDS, _SLOWEST, Fetched, ResultFetcher, _Budget
 from tap_defender_lr.lifetime import Lifetime
 from tests.conftest import NOON, action_id
 
@@ -45,7 +45,7 @@ class Service:
 
     def __init__(self, links: list[Any], downloads: list[Any], *, sizes: Iterable[int] = ()) -> None:
         self.links, self.downloads, self.sizes = iter(links), iter(downloads), iter(sizes)
-        self.size = 0
+        self.size = self.received = 0
         self.is_closed = False
         self.asked: list[str] = []
 
@@ -147,9 +147,10 @@ def test_a_long_download_ends_when_nothing_comes(
     assert service.is_closed
 
 
-@pytest.mark.parametrize(("size", "allowed"), [(0, 600), (50_000_000, 1100), (3_000_000_000, 30_600)])
-def test_the_more_comes_the_longer_it_may_take(size: int, allowed: float) -> None:
-    assert _Budget(_DOWNLOAD_SECONDS).left(size) == allowed
+@pytest.mark.parametrize(("received", "allowed"), [(0, 600), (50_000_000, 1100), (3_000_000_000, 30_600)])
+def test_the_more_of_a_file_comes_the_longer_it_may_take(received: int, allowed: float) -> None:
+    assert _Budget(_DOWNLOAD_SECONDS, _SLOWEST).left(received) == allowed
+    assert _Budget(_DOWNLOAD_SECONDS).left(received) == 600
 
 
 @pytest.mark.parametrize(

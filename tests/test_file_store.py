@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import sys
 import threading
 import time
 import uuid
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -15,9 +17,10 @@ import fsspec
 import pytest
 from typing_extensions import override
 
-from tap_defender_lr.errors import StoreFailedError, StoreRefusedError
+from tap_defender_lr.errors import StoreFailedError
 from tap_defender_lr.file_store import BLOCK, DirectoryStore
 from tap_defender_lr.files_url import open_store, problems
+from tap_defender_lr.remote_store import _options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,11 +95,13 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
 
 def put(store: FileStore, content: bytes, parts: tuple[str, ...] = PARTS, *, commit: bool = True) -> str:
     writer = store.begin(parts)
-    for start in range(0, len(content), 65536):
-        writer.write(content[start : start + 65536])
-    if commit:
-        writer.commit(len(content), hashlib.sha256(content).hexdigest())
-    store.end(writer)
+    try:
+        for start in range(0, len(content), 65536):
+            writer.write(content[start : start + 65536])
+        if commit:
+            writer.commit(len(content), hashlib.sha256(content).hexdigest())
+    finally:
+        store.end(writer)
     return writer.url
 
 
@@ -208,8 +213,9 @@ class TestDirectory:
     def test_the_url_is_a_full_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        (tmp_path / "home").mkdir()
         for files_url, folder in (
-            ("a b/ü", "a b/ü"),
+            ("a ü", "a ü"),
             ("~/x", "home/x"),
             ("file://" + str(tmp_path) + "/u%20v", "u v"),
         ):
@@ -230,20 +236,63 @@ class TestDirectory:
         put(home.store, b"other")
         assert elsewhere.read_bytes() == b"content"
 
-    def test_what_a_killed_process_left_is_removed_once_it_is_old(self, home: Directory) -> None:
+    def test_what_a_killed_process_left_is_removed_once_it_is_old_or_the_file_is_there(self, home: Directory) -> None:
         put(home.store, b"content")
         (path,) = home.folder.rglob("a.txt")
         old, new = path.with_name(".a.txt.0123abcd.part"), path.with_name(".a.txt.4567abcd.part")
         for part in (old, new):
             part.write_bytes(b"half")
         os.utime(old, (0, time.time() - 3700))
-        put(home.store, b"content")
+        writer = home.store.begin(PARTS)
         assert (old.exists(), new.exists()) == (False, True)
+        writer.write(b"content")
+        writer.commit(7, hashlib.sha256(b"content").hexdigest())
+        assert home.leftovers() == []
+
+    def test_two_runs_may_store_the_same_file(self, home: Directory) -> None:
+        first, second = home.store.begin(PARTS), open_store(home.url).begin(PARTS)
+        for writer in (first, second):
+            writer.write(b"content")
+        for writer in (first, second):  # the second one's part is gone by now
+            writer.commit(7, hashlib.sha256(b"content").hexdigest())
+        assert home.contents() == {"tenant/action/0/a.txt": b"content"}
+        third = home.store.begin(PARTS)
+        third.write(b"another")
+        put(home.store, b"content")
+        with pytest.raises(StoreFailedError, match="is not there"):
+            third.commit(7, hashlib.sha256(b"another").hexdigest())
+        for writer in (first, second, third):
+            writer.discard()
+
+    def test_only_the_root_itself_is_made(self, tmp_path: Path) -> None:
+        """A file server that is not mounted must not be mistaken for a directory."""
+        store = open_store(str(tmp_path / "not" / "mounted"))
+        with pytest.raises(StoreFailedError, match="the directory above it is not there"):
+            store.check()
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nothing_is_begun_after_the_end(self, home: Directory) -> None:
+        home.store.close()
+        with pytest.raises(StoreFailedError, match="the run has ended"):
+            home.store.begin(PARTS)
+        assert home.leftovers() == []
+
+    @pytest.mark.parametrize(("code", "is_stored"), [(errno.EINVAL, True), (errno.EIO, False)])
+    def test_a_file_server_that_cannot_sync(
+        self, home: Directory, monkeypatch: pytest.MonkeyPatch, code: int, is_stored: bool
+    ) -> None:
+        def fsync(_descriptor: int) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr("os.fsync", fsync)
+        with nullcontext() if is_stored else pytest.raises(StoreFailedError, match="Input/output error"):
+            put(home.store, b"content")
+        monkeypatch.undo()
 
     def test_a_file_where_a_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "evidence").write_text("I am a file.")
         store = DirectoryStore(tmp_path / "evidence")
-        with pytest.raises(StoreRefusedError, match=r"nothing can be written into .*evidence \(a file is where"):
+        with pytest.raises(StoreFailedError, match=r"evidence: a file is where"):
             store.check()
 
     @POSIX
@@ -262,11 +311,48 @@ class TestDirectory:
 class TestRemote:
     def test_a_bucket_that_is_not_there(self, s3: S3) -> None:
         store = open_store("s3://nobody-made-this-bucket/folder")
-        with pytest.raises(StoreRefusedError, match=r"cannot be used .*bucket does not exist"):
+        with pytest.raises(
+            StoreFailedError, match="s3://nobody-made-this-bucket/folder: The specified bucket does not exist"
+        ):
             store.check()
-        with pytest.raises(StoreRefusedError, match="bucket does not exist"):
+        with pytest.raises(StoreFailedError, match="bucket does not exist"):
             put(store, b"content")
         assert "nobody-made-this-bucket" not in [b["Name"] for b in s3.client.list_buckets()["Buckets"]]
+
+    @pytest.mark.parametrize("arrived", [True, False])
+    def test_an_answer_that_is_lost(self, s3: S3, monkeypatch: pytest.MonkeyPatch, arrived: bool) -> None:
+        """Whether the upload was completed is looked up, not guessed."""
+        home = Bucket(s3)
+        writer = home.store.begin(PARTS)
+        writer.write(b"content")
+        complete = writer._file.commit  # type: ignore[attr-defined]
+
+        def commit() -> None:
+            if arrived:
+                complete()
+            raise TimeoutError("no answer")
+
+        monkeypatch.setattr(writer._file, "commit", commit)  # type: ignore[attr-defined]
+        with nullcontext() if arrived else pytest.raises(StoreFailedError, match="no answer"):
+            writer.commit(7, hashlib.sha256(b"content").hexdigest())
+        home.store.end(writer)
+        assert home.contents() == ({"tenant/action/0/a.txt": b"content"} if arrived else {})
+        assert home.leftovers() == []
+
+    @pytest.mark.parametrize(
+        ("scheme", "options"),
+        [
+            ("sftp", {"skip_instance_cache"}),  # it hands what it does not know to the SSH client, which refuses it
+            ("gs", {"skip_instance_cache", "use_listings_cache"}),
+            ("s3", {"skip_instance_cache", "use_listings_cache", "config_kwargs"}),
+        ],
+    )
+    def test_what_drivers_are_told(self, scheme: str, options: set[str]) -> None:
+        assert _options(scheme).keys() == options
+
+    def test_what_somebody_has_configured_counts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 5}})
+        assert "config_kwargs" not in _options("s3")
 
     @pytest.mark.usefixtures("s3")
     def test_no_credentials(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,7 +360,7 @@ class TestRemote:
             monkeypatch.delenv(name)
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-        with pytest.raises(StoreRefusedError, match="credentials"):
+        with pytest.raises(StoreFailedError, match="credentials"):
             open_store("s3://bucket/folder").check()
 
     def test_any_other_file_system(self) -> None:
@@ -290,6 +376,7 @@ class TestRemote:
         assert path.endswith("/tenant/action/0/a.txt")
         put(store, b"content")
         assert files.info(path)["created"] == before["created"]
+        files.pipe(f"{path.rpartition('/')[0]}/.a.txt.0123abcd.part", b"of a process that was killed")
         put(store, b"something else")
         assert {path: files.cat(path) for path in files.find(url)} == {path: b"something else"}
 
@@ -297,6 +384,13 @@ class TestRemote:
 @pytest.mark.parametrize(
     ("files_url", "words"),
     [
+        ("s3:/bucket/folder", "has a scheme without //"),
+        ("abfs:container", "has a scheme without //"),
+        ("file://server/share/x", "names another machine"),
+        ("file://user:s3cret@localhost/x", "must hold no password"),
+        ("file:///srv/x?y", "must hold no password, query or fragment"),
+        ("sftp://user:s3/cret@host/x", "must hold no password"),
+        ("~nosuchuser/x", "is no user of this machine"),
         ("https://account.blob.core.windows.net/container", "is a web address, to which no file can be written"),
         ("http://localhost", "is a web address"),
         ("s3://", "names no bucket or container"),

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from tap_defender_lr.errors import ServiceError, TimeIsUpError
-from tap_defender_lr.fetching import Fetched
+from tap_defender_lr.fetching import NOT_TRIED, Fetched
 from tap_defender_lr.machine_action import GET_FILE
 from tap_defender_lr.streams.outcome import Outcome, status_without_asking
 from tap_defender_lr.streams.planned import Emission, Part
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 OUTAGE_FAILURES = 5
 """So many different results failing in a row are an outage: the run stops instead of spending calls on the rest. Of
 those that failed in earlier runs, no more are tried after so many have failed again."""
-_NOT_TRIED = Fetched(failed="not tried in this run")
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +151,7 @@ class Reading:
             self._handled += 1
             if fetched is not None and fetched.failed is not None:
                 emission = self._failed(job, fetched)
-                if emission.parts and (job.has_failed_before or self._others_came(job)):
+                if emission.parts and (job.has_failed_before or fetched.in_store or self._others_came(job)):
                     yield emission  # it says nothing about the service
                 elif emission.parts:
                     failures.append(emission)
@@ -178,7 +177,7 @@ class Reading:
         if job.status is not None:
             return finished(None)
         if job.is_retry and self._failing_retries >= OUTAGE_FAILURES:
-            return finished(_NOT_TRIED)
+            return finished(NOT_TRIED)
         if job.is_file:
             self._succeeded_before[job.key] = self._succeeded
         fetcher = self._run.fetcher
@@ -190,13 +189,13 @@ class Reading:
 
     def _failed(self, job: _Job, fetched: Fetched) -> Emission:
         """What a failure becomes in the streams where it is new or given up; in the others it is no news."""
-        tried = fetched is not _NOT_TRIED
+        tried = fetched is not NOT_TRIED
         self._failing_retries += tried and job.is_retry
         records, parts = [], []
         for stream, item in job.wanted:
             given_up = item.retry is not None and item.retry.is_over(time.time())
             if not tried or (item.retry is not None and not given_up):
-                stream.counts["still failing"] += 1
+                stream.counts["still failing"] += item.retry is not None
                 continue
             outcome = Outcome("failed", f"{fetched.failed}; given up after 3 days" if given_up else fetched.failed)
             records.append(stream.records(item, outcome))
@@ -209,7 +208,7 @@ class Reading:
         by_quota = self._run.ledger.forecast(left)
         by_pace = left * (time.monotonic() - self._began) / self._handled if self._handled else 0.0
         remaining = duration(max(by_quota, by_pace))
-        collector = self._run.used_collector
+        collector = self._run.collector
         files = f", {in_bytes(collector.received)} of files so far" if collector and collector.received else ""
         logger.info(
             "Progress: %s of %s results%s, %s left.", f"{self._handled:,}", f"{self._total:,}", files, remaining

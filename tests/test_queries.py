@@ -526,6 +526,21 @@ class TestPage:
         ).stdout
         assert "Get-InstalledSoftware.ps1" in shown
 
+    def test_the_report_is_made_as_the_page_says(self, json_lines: Path, tmp_path: Path) -> None:
+        (command,) = re.findall(r"^python (-m scripts[.]report .*)$", PAGE, re.MULTILINE)
+        (tmp_path / "output").symlink_to(json_lines)
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run([sys.executable, *command.split()], cwd=tmp_path, env=environment, check=True)
+        assert "Get-InstalledSoftware.ps1" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+    def test_three_files_take_commands_apart(self) -> None:
+        assert "in the part `scripts` of three of the files" in PAGE
+        assert [name for name in FILES if "scripts as (" in statement(name)] == [
+            "coverage",
+            "script_devices",
+            "waiting_devices",
+        ]
+
     def test_psql_runs_a_file(self, postgres: Any) -> None:
         psql = shutil.which("psql")
         if psql is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from defender_simulator import Result, Simulator
-from defender_simulator.fleet import command, dirt_id, machine_action, make_tenant, next_day
+from defender_simulator.fleet import command, dirt_id, machine_action, make_tenant, next_day, result_body
 from tests.conftest import NOON, Cli
 from tests.library_pages import PAGES
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from defender_simulator import Tenant
 
-SILENT_SCRIPTS = ("Get-Übersicht.ps1", "Get-InstalledSoftware.ps1")
+ODD_SCRIPTS = ("Get-Übersicht.ps1", "Get-InstalledSoftware.ps1")
 ROOT = Path(__file__).parents[1]
 UNLIMITED: dict[str, Any] = {"calls_per_minute": 10_000, "calls_per_hour": 10_000}
 
@@ -39,7 +39,7 @@ class Fleet:
             for day in (1, 2):
                 if day == 2:
                     next_day(self.tenant, devices=30, now=NOON + 24 * 3600)
-                    add_silent_devices(self.tenant, now=NOON + 24 * 3600)
+                    add_odd_devices(self.tenant, now=NOON + 24 * 3600)
                 run = cli.run(state=state)
                 assert run.code == 0, run.stderr
                 state = run.states[-1]
@@ -50,29 +50,45 @@ class Fleet:
             yield from map(json.loads, day.splitlines())
 
 
-def add_silent_devices(tenant: Tenant, now: float) -> None:
-    """Two devices that were asked and have never answered, one of them for two scripts at once."""
-    scripts = [
-        command(index, "RunScript", "Created", {"ScriptName": name}) for index, name in enumerate(SILENT_SCRIPTS)
+def add_odd_devices(tenant: Tenant, now: float) -> None:
+    """Devices as the fleet has none: two that never answered, and some that contradict themselves."""
+    review, software = ODD_SCRIPTS
+    two = [command(index, "RunScript", "Created", {"ScriptName": name}) for index, name in enumerate(ODD_SCRIPTS)]
+    never = [command(0, "RunScript", "Created", {"ScriptName": software})]
+
+    def ended(status: str, at: float) -> list[dict[str, Any]]:
+        return [command(0, "RunScript", status, {"ScriptName": review}, started=at - 2, ended=at - 1)]
+
+    rows: list[tuple[str, str, float, float, list[dict[str, Any]], bytes | None]] = [
+        ("silent-a", "Pending", now - 7200, now - 7200, two, None),
+        ("silent-b", "TimeOut", now - 3 * 86_400 - 60, now - 50, never, None),
+        ("silent-b", "Cancelled", now - 90, now - 40, never, None),
+        ("started", "InProgress", now - 80, now - 70, two[:1], None),
+        ("lost", "Succeeded", now - 80, now - 65, ended("Completed", now - 65), None),
+        ("broken", "Failed", now - 80, now - 60, ended("Failed", now - 60), result_body(review, 0, "")),
     ]
-    for number, (machine, status, created, updated, commands) in enumerate(
-        (
-            ("a1" * 20, "Pending", now - 7200, now - 7200, scripts),
-            ("b2" * 20, "TimeOut", now - 3 * 86_400 - 60, now - 50, scripts[1:]),
-            ("b2" * 20, "Cancelled", now - 90, now - 40, scripts[1:]),
-        )
+    for age, exit_code, output in (
+        (900, 0, "a,1\nb,2\nc,3\n"),
+        (800, 0, "a,2\nb,2\nd,4\n"),
+        (700, 3, "Error 17 in line 4\n"),
     ):
+        printed = result_body(review, exit_code, output)
+        rows.append(("csv", "Succeeded", now - age - 9, now - age, ended("Completed", now - age), printed))
+    for number, (name, status, created, updated, commands, body) in enumerate(rows):
+        action_id = f"{number:08x}-2222-4222-8333-{number:012x}"
         tenant.actions.append(
             machine_action(
-                action_id=f"{number:08x}-2222-4222-8333-{number:012x}",
+                action_id=action_id,
                 status=status,
                 created=created,
                 updated=updated,
                 commands=commands,
-                machine_id=machine,
-                computer_dns_name=f"silent-{machine[:2]}.corp.contoso.example",
+                machine_id=name.encode().hex().ljust(40, "0"),
+                computer_dns_name=f"{name}.corp.contoso.example",
             )
         )
+        if body is not None:
+            tenant.results[action_id, 0] = Result(body)
 
 
 def told(value: Any) -> str:

@@ -16,7 +16,8 @@ with parameters as (
   select * from (
     select a.*, row_number() over (
       partition by id
-      order by last_update_date_time_utc desc, case when status in ('Pending', 'InProgress') then 1 else 0 end) as place
+      order by last_update_date_time_utc desc,
+        case status when 'Pending' then 2 when 'InProgress' then 1 else 0 end) as place
     from machine_actions as a
   ) as ranked
   where place = 1

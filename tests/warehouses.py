@@ -67,13 +67,15 @@ def add_odd_devices(tenant: Tenant, now: float) -> None:
         ("lost", "Succeeded", now - 80, now - 65, ended("Completed", now - 65), None),
         ("broken", "Failed", now - 80, now - 60, ended("Failed", now - 60), result_body(review, 0, "")),
     ]
-    for age, exit_code, output in (
-        (900, 0, "a,1\nb,2\nc,3\n"),
-        (800, 0, "a,2\nb,2\nd,4\n"),
-        (700, 3, "Error 17 in line 4\n"),
+    for name, age, exit_code, output in (
+        ("csv", 900, 0, "a,1\nb,2\nc,3\n"),
+        ("csv", 800, 0, "a,2\nb,2\nd,4\n"),
+        ("csv", 700, 3, "Error 17 in line 4\n"),
+        ("broken", 900, 0, "a,1\n"),
+        ("broken", 800, 0, "a,2\n"),
     ):
         printed = result_body(review, exit_code, output)
-        rows.append(("csv", "Succeeded", now - age - 9, now - age, ended("Completed", now - age), printed))
+        rows.append((name, "Succeeded", now - age - 9, now - age, ended("Completed", now - age), printed))
     for number, (name, status, created, updated, commands, body) in enumerate(rows):
         action_id = f"{number:08x}-2222-4222-8333-{number:012x}"
         tenant.actions.append(

@@ -87,7 +87,9 @@ def over_time(rows: Sequence[Row]) -> go.Figure:
     _style(figure, height=300)
     figure.update_layout(margin={"l": 40, "r": 8, "t": 34, "b": 30}, bargap=0.35)
     figure.update_xaxes(type="category" if few else "date", tickfont={"size": 12}, showgrid=False, tickangle=0)
-    figure.update_yaxes(gridcolor="#e6e8eb", tickfont={"size": 12}, rangemode="tozero", tickformat="d")
+    few_results = max(row["results"] for row in rows) <= 5
+    step = {"dtick": 1} if few_results else {}  # or there would be ticks between two whole numbers
+    figure.update_yaxes(gridcolor="#e6e8eb", tickfont={"size": 12}, rangemode="tozero", tickformat="d", **step)
     return figure
 
 

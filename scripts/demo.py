@@ -31,7 +31,7 @@ from rich.text import Text
 
 from defender_simulator import Simulator
 from defender_simulator.fleet import make_tenant, next_day
-from scripts import demo_tables, script_library
+from scripts import demo_tables, report, script_library
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,6 +100,7 @@ class Demo:
         self.console = console
         self.output = directory / "output"
         self.files = directory / "files"
+        self.report = directory / "report.html"
 
     def play(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -115,7 +116,8 @@ class Demo:
             self.run(simulator)
             seconds = time.monotonic() - began
             calls = Counter(call.endpoint for call in simulator.log)
-        self._report(known, calls, seconds)
+        self._say_what_came(known, calls, seconds)
+        report.write(self.output, self.report, "Contoso: what the fleet answered to Live Response")
         again = story.days >= DAYS
         story.days = day
         story.save(story_file)
@@ -126,7 +128,7 @@ class Demo:
         state = self.directory / ".meltano"
         for path in (self.output, self.files, state / "run"):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.directory / "story.json", *state.glob("meltano.db*")):
+        for path in (self.directory / "story.json", self.report, *state.glob("meltano.db*")):
             path.unlink(missing_ok=True)
 
     def install(self) -> None:
@@ -197,7 +199,7 @@ class Demo:
             highlight=False,
         )
 
-    def _report(self, known: set[tuple[str, int]], calls: Mapping[str, int], seconds: float) -> None:
+    def _say_what_came(self, known: set[tuple[str, int]], calls: Mapping[str, int], seconds: float) -> None:
         new = demo_tables.keys(self.output) - known
         self.console.print()
         self.console.print(demo_tables.scripts(self.output, new))
@@ -216,13 +218,14 @@ class Demo:
 
     def _say_next(self, day: int, *, again: bool) -> None:
         files = sum(path.is_file() for path in self.files.rglob("*"))
-        self.console.print(f"Rows:  {self._shown(self.output)}{os.sep}*.jsonl", soft_wrap=True, highlight=False)
+        self.console.print(f"Rows:   {self._shown(self.output)}{os.sep}*.jsonl", soft_wrap=True, highlight=False)
         self.console.print(
-            f"Files: {self._shown(self.files)}, {_count(files, 'file')} collected from devices",
+            f"Files:  {self._shown(self.files)}, {_count(files, 'file')} collected from devices",
             soft_wrap=True,
             highlight=False,
         )
-        self.console.print(f"Log:   {self._shown(self.directory / 'meltano.log')}", soft_wrap=True, highlight=False)
+        self.console.print(f"Report: {self._shown(self.report)}, for your browser", soft_wrap=True, highlight=False)
+        self.console.print(f"Log:    {self._shown(self.directory / 'meltano.log')}", soft_wrap=True, highlight=False)
         if again:
             text = "The week was over already, so nothing new could come: a run like this one costs one call."
         elif day == DAYS:

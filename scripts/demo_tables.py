@@ -75,8 +75,8 @@ WITH results AS (
   SELECT
     coalesce(script_name, command_type) AS script,
     computer_dns_name,
-    exit_code,
-    CASE result_status WHEN 'fetched' THEN 'no exit code' ELSE result_status END AS reason,
+    CASE result_status WHEN 'fetched' THEN coalesce(exit_code, 0) END AS exit_code,
+    result_status AS reason,
     new.machine_action_id IS NOT NULL AS is_new
   FROM live_response_results AS result
   LEFT JOIN new ON result.machine_action_id = new.machine_action_id AND result.command_index = new.command_index

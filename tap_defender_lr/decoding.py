@@ -26,6 +26,8 @@ _CHUNK = 64 * 1024
 _OUTPUT_KEYS = ("script_output", "output")
 _ERRORS_KEYS = ("script_errors", "script_error", "errors")
 _NAME_KEYS = ("script_name", "name")
+_TELLING_KEYS = {*_OUTPUT_KEYS, "script_errors", "script_error", "exit_code"}
+"""Without any of them it is something that a script has printed: `errors` alone is a usual name in such a document."""
 _TRANSCRIPT_NAME = "PSScript_Transcript_"
 _MAX_HEADER = 2000
 _TRANSCRIPT_PATH = re.compile(r"(?:[A-Za-z]:\\[^\r\n]*)?PSScript_Transcript_[^\r\n\\]*?\.txt")
@@ -144,7 +146,7 @@ def _parse(text: str) -> tuple[dict[str, Any] | None, str]:
         return None, "the result is JSON that is nested too deeply"
     except ValueError:
         return None, "the result is not JSON" if text.strip("\x00 \r\n\t") else "the result is empty"
-    if not isinstance(document, dict) or not document.keys() & {*_OUTPUT_KEYS, *_ERRORS_KEYS, "exit_code"}:
+    if not isinstance(document, dict) or not document.keys() & _TELLING_KEYS:
         return None, "the result is JSON, but not the document of a script result"
     return document, ""
 

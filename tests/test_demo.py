@@ -71,6 +71,11 @@ def test_two_days_and_a_reset(tmp_path: Path) -> None:
     stored = [path for path in (directory / "files").rglob("*") if path.is_file()]
     assert [path.name for path in stored] == ["Security.evtx"] * 2
 
+    assert "report.html, for your browser" in first
+    report = (directory / "report.html").read_text(encoding="utf-8")
+    assert "<h1>Contoso: what the fleet answered to Live Response</h1>" in report
+    assert f"<b>{demo.DEVICES}</b><span>devices asked</span>" in report
+
     assert "0 have gone" in first
     (gone,) = re.findall(r"([\d,]+) have gone: removed, or updated", second)
     assert gone != "0"

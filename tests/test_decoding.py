@@ -158,6 +158,7 @@ def test_exit_code(sent: object, code: int | None, problem: bool) -> None:
         (b"[1, 2]", "[1, 2]", "not the document"),
         (b'"text"', '"text"', "not the document"),
         (b'{"other": 1}', '{"other": 1}', "not the document"),
+        (b'{"succeeded": true, "errors": []}', '{"succeeded": true, "errors": []}', "not the document"),
         (b"\xff\xfenot", "\u6f6e\ufffd", "not JSON"),
         (b"[" * 100_000, None, "nested too deeply"),
         (gzip.compress(document(), mtime=0)[:-12], "{", "gzip"),

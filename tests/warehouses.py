@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from decimal import Decimal
@@ -113,5 +114,12 @@ def install_loader(folder: Path, name: str) -> Path:
 def load(loader: Path, config: Path, settings: dict[str, Any], days: list[str]) -> None:
     config.write_text(json.dumps(settings))
     for day in days:
-        done = subprocess.run([loader, "--config", config], input=day, text=True, capture_output=True, check=False)
+        done = subprocess.run(
+            [loader, "--config", config],
+            input=day,
+            text=True,
+            capture_output=True,
+            check=False,
+            env={**os.environ, "PGTZ": "UTC"},  # as the page on loaders says
+        )
         assert done.returncode == 0, done.stderr[-3000:]

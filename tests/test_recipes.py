@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from defender_simulator import Simulator
+from defender_simulator import Rule, Simulator
 from defender_simulator.fleet import command
 from tests.conftest import NOON, World, action_id
 from tests.meltano_project import Database, blocks, checkout, new_database
@@ -93,10 +93,16 @@ def test_everything_again(world: World, pipeline: Pipeline) -> None:
         world.add(number)
     everything, one_stream = PAGE["Read everything again"]
     assert pipeline.run(RUN) == {"list": 1, "link": 7}
-    # The service has forgotten the first one.
+    # The service has forgotten the first one, and a role is taken away in the middle.
     del world.tenant.actions[0]
     pipeline.damage()
-    assert pipeline.run(everything) == {"list": 1, "link": 6}
+    refused = {"error": {"code": "Forbidden", "message": "Missing application roles."}}
+    pipeline.simulator.rules.append(Rule("link", 403, refused, after=2))
+    pipeline.run(everything, code=1)
+    pipeline.simulator.rules.clear()
+    read = pipeline.written()
+    assert 0 < read < 6
+    assert pipeline.run(RUN) == {"list": 1, "link": 6 - read}
     assert (pipeline.results(), pipeline.written()) == (7, 6)
     assert pipeline.run(one_stream) == {"list": 1}
     assert pipeline.run(RUN) == {"list": 1}

@@ -172,7 +172,7 @@ def _server() -> Any:
 
 def _environment(folder: Path, service: Service) -> dict[str, str]:
     """A user's environment; that of the simulated tenant says where it is, which a real one need not be told."""
-    foreign = ("MELTANO_", "TAP_", "TARGET_", "VIRTUAL_ENV", "PYTHONPATH")
+    foreign = ("MELTANO_", "TAP_", "TARGET_", "VIRTUAL_ENV", "PYTHON")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     # Where the environment has no Meltano of its own, that of this checkout comes next.
     places = [str(folder / ".venv" / "bin"), str(Path(sys.executable).parent), environment["PATH"]]

@@ -150,7 +150,8 @@ def _installed() -> Path:
         "loaders": [pinned(jsonl, "target-jsonl.txt"), pinned(postgres, "target-postgres.txt")],
     }
     (directory / "meltano.yml").write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    Project(directory).run("meltano install")
+    # Each program is started many times, maybe where nobody may write bytecode.
+    Project(directory, {"UV_COMPILE_BYTECODE": "1"}).run("meltano install")
     return directory
 
 

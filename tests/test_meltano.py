@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -120,6 +121,13 @@ def test_defaults_reach_the_tap(project: Project) -> None:
     dev = json.loads(project.meltano("--environment=dev", "config", "print", TAP))
     assert dev["api_url"] == "https://localhost:9444"
     assert "max_run_minutes" not in dev
+
+
+def test_looking_at_the_project_leaves_its_file_alone(tmp_path: Path) -> None:
+    """Meltano writes a project's file anew, without our comments, when it misses something in it."""
+    file = shutil.copy(ROOT / "meltano.yml", tmp_path)
+    Project(tmp_path).run("meltano state list\nmeltano job list")
+    assert Path(file).read_bytes() == (ROOT / "meltano.yml").read_bytes()
 
 
 def test_a_typed_setting_from_the_environment(project: Project) -> None:

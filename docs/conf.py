@@ -64,5 +64,7 @@ def _toctree(pages: list[str], options: str = "") -> str:
 
 def setup(app: Sphinx) -> None:
     app.connect("source-read", add_what_only_the_site_needs)
+
+
 # DuckDB has braces in its SQL, which the highlighter does not know.
 suppress_warnings = ["misc.highlighting_failure"]

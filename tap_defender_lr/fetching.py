@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import timestamps
-from tap_defender_lr.collected_file import CollectedFile
 from tap_defender_lr.downloads import LinkRefusedError, Spool, check_link
 from tap_defender_lr.errors import NotFoundError, ReadFailedError, StoreFailedError
 from tap_defender_lr.machine_action import GET_FILE
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tap_defender_lr.client import DefenderClient
-    from tap_defender_lr.collected_file import FileCollector
-    from tap_defender_lr.downloads import BlobStore, Download, Transfer
+    from tap_defender_lr.collected_file import CollectedFile, FileCollector
+    from tap_defender_lr.downloads import BlobStore, Download, Sink, Transfer
     from tap_defender_lr.lifetime import Lifetime
     from tap_defender_lr.machine_action import Command, MachineAction
 
@@ -54,6 +53,7 @@ class Fetched:
 
 
 NOT_TRIED = Fetched(failed="not tried in this run")
+"""It stays as it was, for the next run."""
 
 
 class ResultFetcher:
@@ -94,38 +94,29 @@ class ResultFetcher:
         self._lifetime.raise_if_over()
         age = self._clock() - timestamps.to_unix(action.last_update)
         waits: Iterator[float] = iter((_FRESH_PAUSES if age < FRESH_SECONDS else _PAUSES) if patient else ())
-        is_file = command.type == GET_FILE and self._collector is not None
-        budget = _Budget(_DOWNLOAD_SECONDS, _SLOWEST if is_file else None)
-        if is_file and self._collector is not None and self._collector.trouble is not None:
+        collector = self._collector if command.type == GET_FILE else None
+        if collector is not None and collector.trouble is not None:
             return NOT_TRIED
-        with contextlib.closing(self._transfer(action, command)) as transfer:
+        budget = _Budget(_DOWNLOAD_SECONDS, None if collector is None else _SLOWEST)
+        sink: Sink[Any] = Spool(self._keep_bytes) if collector is None else collector.sink(action, command)
+        with contextlib.closing(self._blobs.transfer(sink)) as transfer:
             while True:
                 try:
                     result = self._through_links(action.id, command.index, transfer, budget)
                 except StoreFailedError as error:
-                    return self._not_stored(error)
+                    if collector is not None and collector.is_in_trouble():
+                        return NOT_TRIED
+                    return Fetched(failed=f"it cannot be stored: {error}", in_store=collector is not None)
                 except ReadFailedError as error:
                     return Fetched(failed=str(error))
                 except NotFoundError as error:
                     absent = str(error)
                 else:
-                    is_file = isinstance(result, CollectedFile)
-                    return Fetched(file=result) if is_file else Fetched(download=result)
+                    return Fetched(download=result) if collector is None else Fetched(file=result)
                 pause = next(waits, None)
                 if pause is None:
                     return Fetched(absent=absent)
                 self._lifetime.wait(pause)
-
-    def _not_stored(self, error: StoreFailedError) -> Fetched:
-        """Whether it concerns only this result: if nothing can be stored, files are left for the next run."""
-        if self._collector is not None and self._collector.is_in_trouble():
-            return NOT_TRIED
-        return Fetched(failed=f"it cannot be stored: {error}", in_store=True)
-
-    def _transfer(self, action: MachineAction, command: Command) -> Transfer[Any]:
-        if command.type == GET_FILE and self._collector is not None:
-            return self._blobs.transfer(self._collector.sink(action, command))
-        return self._blobs.transfer(Spool(self._keep_bytes))
 
     def _through_links(self, action_id: str, index: int, transfer: Transfer[Any], budget: _Budget) -> Any:
         """Ask for a link and use it at once, since it lives for 30 minutes; a refused one has one more chance."""

@@ -155,7 +155,7 @@ class _ObjectWriter(_RemoteWriter):
         self._fs.transaction.files.clear()  # else they would be kept there until the end of the process
         if type(file).__name__ == "ZonalFile":
             file.closed = True
-            raise NotImplementedError("a zonal bucket shows files before they are complete")
+            raise StoreFailedError("a zonal bucket shows files before they are complete")
         return file
 
     @override

@@ -21,7 +21,7 @@ test: $(INSTALLED)  ## the tests, but for the slow ones
 	$(BIN)/pytest -m "not slow" -n auto
 
 test-all: $(INSTALLED)  ## the slow tests, with real Meltano and whole environments
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n auto --dist loadfile
 
 lint: $(INSTALLED)  ## format, lint and types
 	$(BIN)/ruff format --check

@@ -38,6 +38,7 @@ def make_cli(tmp_path: Path) -> Callable[..., Cli]:
     )
 
 
+@pytest.mark.slow
 def test_faults_that_pass_are_not_seen_in_the_files(world: World, make_cli: Callable[..., Cli], tmp_path: Path) -> None:
     with Simulator(world.tenant) as simulator:
         for number, fault in enumerate(PASSING.values(), 1):

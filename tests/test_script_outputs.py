@@ -174,6 +174,7 @@ def test_decimals_in_a_schema(world: World, make_cli: MakeCli) -> None:
     assert rows(run, "script_output_errors", "column_name", "text") == [("load", "0.25")]
 
 
+@pytest.mark.slow
 def test_a_signal_amid_a_large_result(world: World, make_cli: MakeCli) -> None:
     add(world, 1, "Get-Software.ps1", software("a"))
     add(world, 2, "Get-Software.ps1", software(*(f"program {number}" for number in range(100_000))))

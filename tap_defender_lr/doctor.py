@@ -116,7 +116,10 @@ class _Walk:
             # Roles that look wrong are no reason to give up: the calls will tell.
             works = check.status != "failed" or name == "roles"
             yield check
-        yield self._quota()
+        try:
+            yield self._in_background(self._quota)
+        except TapError as error:
+            yield Check("quota", "failed", str(error))
 
     def _in_background(self, step: Callable[[], Check]) -> Check:
         """So that Ctrl-C does not wait for the network."""

@@ -232,7 +232,7 @@ class TestBrokenLedger:
         file.write_bytes(content)
         assert isinstance(ledger.reserve(), Reservation)
         assert "cannot be used" in caplog.text
-        assert ledger.left()[MINUTE] == 99
+        assert (ledger.left() or {})[MINUTE] == 99
         ledger.close()
 
     @pytest.mark.parametrize("jump", [-HOUR, -24 * HOUR, -30])

@@ -81,7 +81,8 @@ class TestRules:
         times = []
         for _ in range(12):
             ledger.settle(ledger.acquire(time.sleep))
-            times.append(ledger._past_calls()[1][-1])
+            _, past = ledger._past_calls() or (0.0, [])
+            times.append(past[-1])
         for calls, seconds in ((5, 0.5), (8, 2.0)):
             assert all(last - first >= seconds for first, last in zip(times, times[calls:], strict=False))
 
@@ -201,6 +202,8 @@ class TestAway:
         ledger = Ledger(store(through(relay, database), patience=0.0), ACCOUNT, (Rate(2, MINUTE),))
         with pytest.raises(QuotaStoreError, match=r"^`quota_store`: the database cannot be reached \(.*\)\. Without"):
             ledger.acquire(fail)
+        assert ledger.left() is None
+        assert ledger.forecast(3) == MINUTE
         ledger.close()
 
     def test_nobody_waits_for_what_only_people_read(self, database: Database, relay: Relay) -> None:

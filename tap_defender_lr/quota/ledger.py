@@ -83,7 +83,7 @@ class Ledger:
         self._last_ones = select(*(_NEWEST_FIRST.offset(rate.calls - 1).scalar_subquery() for rate in self._rates))
         self._lock = threading.Lock()
         self._told = 0.0
-        self._seen: tuple[float, list[float]] = (0.0, [])
+        self._seen: tuple[float, list[float]] | None = None
 
     def close(self) -> None:
         self._store.close()
@@ -135,19 +135,22 @@ class Ledger:
 
         self._store.transact(self._account, work)
 
-    def left(self) -> dict[float, int]:
-        """Calls that could be made at once, by length of the window in seconds."""
-        now, past = self._past_calls()
+    def left(self) -> dict[float, int] | None:
+        """Calls that could be made at once, by length of the window in seconds; None if the store never answered."""
+        seen = self._past_calls()
+        if seen is None:
+            return None
+        now, past = seen
         return {
             rate.seconds: max(rate.calls - sum(until > now - rate.seconds for until in past), 0) for rate in self._rates
         }
 
     def forecast(self, calls: int) -> float:
         """Seconds until the last of so many further calls may be sent, if nobody else spends any."""
-        now, past = self._past_calls()
+        now, past = self._past_calls() or (0.0, [])
         return forecast([min(until, now) for until in past], calls, now, self._rates)
 
-    def _past_calls(self) -> tuple[float, list[float]]:
+    def _past_calls(self) -> tuple[float, list[float]] | None:
         """Now, and when the calls were made that some window holds; as last seen, while the store is away.
 
         Only people look at it, so nobody waits for it.

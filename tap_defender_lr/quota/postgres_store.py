@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 120.0
 """How long a shared database may be away before the run ends."""
+_PATIENCE_AT_FIRST_SECONDS = 20.0
+"""As long as it has never answered: its address may be wrong."""
 _RETRY_SECONDS = 1.0
 _PERMANENT = (ProgrammingError, DataError, NotSupportedError)
 _CREATION_LOCK = 0x7A9_DEFE_0001
@@ -115,13 +117,14 @@ class PostgresStore:
             if self._away_since is None:
                 self._away_since = now
             away = now - self._away_since
+            patience = self._patience if self._is_prepared else min(_PATIENCE_AT_FIRST_SECONDS, self._patience)
         if is_news:
             logger.warning(
                 "The ledger of calls cannot be reached (%s). No call is made without it: trying again for %.0f s.",
                 in_words(error),
-                self._patience,
+                patience,
             )
-        if away >= self._patience:
+        if away >= patience:
             raise QuotaStoreError(
                 f"`quota_store`: the database cannot be reached ({in_words(error)}). Without the ledger no call is "
                 "made, since the limit would not be kept. Nothing is lost: the next run continues here."

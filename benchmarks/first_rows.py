@@ -106,7 +106,7 @@ def main() -> int:
     load = Load(results, (0.0, 0.0), (0.0, 0.0)) if quick else Load(results, _LINK_LATENCY, _BLOB_LATENCY)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="first-rows-")))
-        database = _server()
+        database = new_server()
         stack.callback(database.cleanup)
         service = stack.enter_context(Service(load, seed=0))
         try:
@@ -162,7 +162,7 @@ def count(database: str) -> int:
         return int(found[0])
 
 
-def _server() -> Any:
+def new_server() -> Any:
     """A real PostgreSQL, which is removed again with `cleanup`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where the system has no runtime directory

@@ -225,6 +225,21 @@ class TestAway:
             ledger.reserve()
         ledger.close()
 
+    def test_a_run_that_never_reaches_it_says_so_without_the_password(
+        self, world: World, make_cli: Callable[..., Cli], relay: Relay
+    ) -> None:
+        world.add(1)
+        relay.closed = True
+        with Simulator(world.tenant) as simulator:
+            url = f"postgresql://tap:s3cret-of-the-ledger@127.0.0.1:{relay.port}/ledger"
+            run = make_cli(simulator, quota_store=url).run()
+            assert simulator.calls("list") == []
+        assert run.code == 1
+        assert "`quota_store`: the database cannot be reached (" in run.stderr.splitlines()[-1]
+        assert "0 calls spent.\n" in run.stderr
+        assert "Traceback" not in run.stderr
+        assert "s3cret" not in run.stderr + run.stdout
+
 
 class TestProcesses:
     """Four taps of one app, on hosts of their own as far as the ledger is concerned; the first is killed."""

@@ -84,9 +84,9 @@ def clean(value: Any, _depth: int = 0) -> Any:
 
 def column_text(value: object) -> str | None:
     """A text column: clean, null when empty, and the plain text of what is no text."""
-    if value is None or isinstance(value, (dict, list)):
-        return None
-    return clean_text(value if isinstance(value, str) else str(value)) or None
+    if isinstance(value, str):
+        return clean_text(value) or None
+    return None if value is None or isinstance(value, (dict, list)) else clean_text(str(value))
 
 
 def cut(text: str, max_bytes: int) -> tuple[str, bool]:

@@ -6,10 +6,11 @@ import re
 import sys
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import timestamps
 from tap_defender_lr.file_names import last_part
+from tap_defender_lr.packing import Block
 from tap_defender_lr.text import clean, column_text
 
 if TYPE_CHECKING:
@@ -22,12 +23,6 @@ _FINAL = {"succeeded", "failed", "timeout", "cancelled"}
 _NOT_FINAL = {"pending", "inprogress"}
 _FINISHED = {"completed", "failed"}
 _NOT_STARTED = {"created", "submitted", "pendingresource"}
-
-
-class Kept(Protocol):
-    """Entities as the API sent them."""
-
-    def __getitem__(self, place: int, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +80,8 @@ class MachineAction:
     creation: str
     last_update: str
     commands: tuple[Command, ...]
-    block: Kept = field(repr=False, compare=False)
-    place: int = field(default=0, repr=False, compare=False)
+    block: Block = field(repr=False, compare=False)
+    place: int = field(repr=False, compare=False)
 
     @property
     def raw(self) -> dict[str, Any]:
@@ -137,8 +132,13 @@ class MachineAction:
         )
 
 
-def from_api(sent: object) -> MachineAction | None:
-    """Decode one entity of the API, or None for something that has no id."""
+def from_api(sent: object, block: Block | None = None) -> MachineAction | None:
+    """Decode one entity of the API, or None for something that has no id.
+
+    Args:
+        sent: The entity.
+        block: Where it is kept, together with others.
+    """
     action_id = column_text(sent.get("id")) if isinstance(sent, dict) else None
     if action_id is None or not isinstance(sent, dict):
         return None
@@ -151,6 +151,7 @@ def from_api(sent: object) -> MachineAction | None:
     if last_update is None:
         times = (timestamps.normalize(entry.get(key)) for entry in entries.values() for key in ("startTime", "endTime"))
         last_update = max((stamp for stamp in (creation, *times) if stamp), default=timestamps.EPOCH)
+    block = block or Block()
     return MachineAction(
         id=action_id,
         type=_shared_text(sent.get("type")),
@@ -159,7 +160,8 @@ def from_api(sent: object) -> MachineAction | None:
         creation=creation or last_update,
         last_update=last_update,
         commands=_shared_tuple(*[_command(index, entries[index]) for index in sorted(entries)]),
-        block=(sent,),
+        block=block,
+        place=block.add(sent),
     )
 
 

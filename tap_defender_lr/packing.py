@@ -7,6 +7,8 @@ import zlib
 from functools import lru_cache
 from typing import Any
 
+from tap_defender_lr.text import clean
+
 BLOCK = 100
 """Values that are compressed together: what they have in common is kept once."""
 
@@ -29,13 +31,20 @@ class Block:
         self._values.append(value)
         place = len(self._values) - 1
         if len(self._values) == BLOCK:
-            self._packed = zlib.compress(pickle.dumps(self._values, pickle.HIGHEST_PROTOCOL), level=1)
+            self._packed = zlib.compress(_pickle(self._values), level=1)
             self._values = []
         return place
 
     def __getitem__(self, place: int) -> Any:
         """The value; not to be changed."""
         return _unpack(self._packed)[place] if self._packed else self._values[place]
+
+
+def _pickle(values: list[Any]) -> bytes:
+    try:
+        return pickle.dumps(values, pickle.HIGHEST_PROTOCOL)
+    except RecursionError:  # one of them is nested more deeply than can be written
+        return pickle.dumps([clean(value) for value in values], pickle.HIGHEST_PROTOCOL)
 
 
 @lru_cache(maxsize=8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -146,14 +145,14 @@ class Run:
         block = Block()
         with _nothing_is_garbage():
             for row in rows:
-                action = machine_action.from_api(row)
+                block = Block() if block.is_full else block
+                action = machine_action.from_api(row, block)
                 if action is None:
                     logger.warning("The service listed a machine action without an ID; it is left out.")
                 elif self._is_chosen(action):
                     known = actions.get(action.id)
                     if known is None or known.last_update <= action.last_update:
-                        block = Block() if block.is_full else block
-                        actions[action.id] = replace(action, block=block, place=block.add(row))
+                        actions[action.id] = action
         return list(actions.values())
 
     def _is_chosen(self, action: MachineAction) -> bool:

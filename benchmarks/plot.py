@@ -1,6 +1,6 @@
 """`python -m benchmarks.plot FILE.json OUT.svg`: results over time against the limit, as a picture for the docs.
 
-FILE.json is what `python -m benchmarks --json FILE.json` wrote.
+FILE.json is what `python -m benchmarks --json FILE.json` wrote. Its table is printed as Markdown.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.clients import NAIVE, PLAIN, TAP
+from benchmarks.report import markdown_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,6 +52,7 @@ def main() -> None:
     runs = measured["sections"]["pace"]["details"][str(_CALLS)]
     blobs = {client.name: runs[client.name]["blobs"] for client in (NAIVE, PLAIN, TAP)}
     options.picture.write_text(draw(blobs), encoding="utf-8")
+    print(markdown_of(measured["sections"].values()))
 
 
 def draw(blobs: dict[str, list[float]]) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,15 @@ def table_of(sections: list[Section]) -> Table:
         for row in section.rows:
             table.add_row(*row.cells)
     return table
+
+
+def markdown_of(sections: Iterable[dict[str, Any]]) -> str:
+    """The same table for a page, from what is in the JSON file."""
+    lines = ["| | script | plain SDK | tap | ratio | bar |", "| --- | ---: | ---: | ---: | ---: | --- |"]
+    for section in sections:
+        lines.append(f"| **{section['title']}** | | | | | |")
+        lines += [f"| {' | '.join(Row(**row).cells)} |".replace("  ", " ") for row in section["rows"]]
+    return "\n".join(lines)
 
 
 def number(value: float, digits: int = 0) -> str:

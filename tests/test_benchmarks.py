@@ -6,13 +6,19 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
 
+from benchmarks import __main__ as command
+from benchmarks.clients import Client
+from benchmarks.measuring import WrongError, measuring
 from benchmarks.plot import draw
+from benchmarks.report import Row, Section
+from benchmarks.service import Load
 
 pytestmark = [
     pytest.mark.slow,
@@ -74,6 +80,35 @@ def test_what_is_measured_beside_it_is_there(measured: dict[str, Any]) -> None:
     assert measured["planning"]["rows"]
 
 
+@pytest.mark.parametrize(("is_met", "code"), [(True, 0), (False, 1)])
+def test_a_missed_bar_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_met: bool, code: int
+) -> None:
+    row = Row("time, s", ["1", "2", "3"], bar="at most 2", is_met=is_met)
+    monkeypatch.setattr(command, "_sections", lambda **_: {"cost": lambda: Section("costs", "measured", [row])})
+    monkeypatch.setattr(sys, "argv", ["benchmarks"])
+    assert command.main() == code
+    printed = capsys.readouterr()
+    assert f"at most 2: {'met' if is_met else 'MISSED'}" in printed.out
+    assert printed.err == ("" if is_met else "time, s: 3 is not at most 2.\n")
+
+
+def test_a_client_that_does_not_do_its_work_is_an_error() -> None:
+    load = Load(3, 1000, link_latency=(0, 0), blob_latency=(0, 0))
+    liar = Client(
+        "liar", ("-c", "import json; print(json.dumps({'machine_action_id': 'a', 'script_output': 'b'}))"), b""
+    )
+    with measuring(replace(liar, is_tap=False), load) as measurement:
+        run_ = measurement.run()
+        with pytest.raises(WrongError, match="did not bring every result as it is: 1 of 3 came"):
+            measurement.check_results(run_)
+        with pytest.raises(WrongError, match="made 0 list calls, 0 link calls"):
+            measurement.check_calls(run_, (1, 3, 3))
+    failing = replace(liar, program=("-c", "raise SystemExit('no')"))
+    with measuring(failing, load) as measurement, pytest.raises(WrongError, match="liar failed or took too long:\nno"):
+        measurement.run()
+
+
 def test_the_plot_shows_each_client_beside_the_limit() -> None:
     allowed = [3600.0 * (n // 1500) + 60.0 * (n % 1500 // 100) for n in range(1, 3000)]
     picture = draw(
@@ -88,8 +123,8 @@ def test_the_plot_shows_each_client_beside_the_limit() -> None:
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.run(command, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
+    words = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(words, capture_output=True, encoding="utf-8", cwd=ROOT, timeout=300, check=False)
 
 
 def test_peak_memory_stays_below_its_bars() -> None:

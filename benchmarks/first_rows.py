@@ -105,7 +105,7 @@ def main() -> int:
     load = Load(results, link_latency=(0.0, 0.0), blob_latency=(0.0, 0.0)) if quick else Load(results)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="first-rows-")))
-        database = _server()
+        database = new_server()
         stack.callback(database.cleanup)
         service = stack.enter_context(Service(load, seed=0))
         try:
@@ -161,7 +161,7 @@ def count(database: str) -> int:
         return int(found[0])
 
 
-def _server() -> Any:
+def new_server() -> Any:
     """A real PostgreSQL, which is removed again with `cleanup`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where the system has no runtime directory

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from tap_defender_lr.auth import Credential
     from tap_defender_lr.lifetime import Lifetime
-    from tap_defender_lr.quota import Ledger
+    from tap_defender_lr.quota.ledger import Ledger
 
 PAGE_SIZE = 10_000
 """The most that `$top` may ask for (Microsoft, get-machineactions-collection)."""

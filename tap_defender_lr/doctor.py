@@ -116,7 +116,7 @@ class _Walk:
             # Roles that look wrong are no reason to give up: the calls will tell.
             works = check.status != "failed" or name == "roles"
             yield check
-        yield self._quota()
+        yield self._in_background(self._quota)
 
     def _in_background(self, step: Callable[[], Check]) -> Check:
         """So that Ctrl-C does not wait for the network."""
@@ -193,6 +193,8 @@ class _Walk:
 
     def _quota(self) -> Check:
         left = self._run.ledger.left()
+        if left is None:
+            return Check("quota", "skipped", "The ledger of calls cannot be reached.")
         files = self._run.settings.files_url is not None
         calls = 1 + sum(_costs_a_call(item, files=files) for item in self._items)
         detail = f"{left[MINUTE]:,} calls are left this minute, {left[HOUR]:,} this hour."

@@ -19,6 +19,10 @@ class ServiceError(TapError):
     """The service cannot be used: it keeps failing, or it refuses a request that it documents."""
 
 
+class QuotaStoreError(TapError):
+    """The shared ledger of calls cannot be used, and no call is made without it."""
+
+
 class NotFoundError(Exception):
     """The service says that there is no such thing (HTTP 400, 404 or 410). The text says which and why."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from tap_defender_lr import machine_action, quota
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tap_defender_lr.machine_action import MachineAction
+    from tap_defender_lr.quota.ledger import Ledger
     from tap_defender_lr.settings import ConfiguredAction, Settings
 
 _BATCH = 200
@@ -60,10 +60,14 @@ class Run:
         self._batches: list[list[MachineAction]] = []
 
     @cached_property
-    def ledger(self) -> quota.Ledger:
+    def ledger(self) -> Ledger:
+        # Not before a run needs them: it takes a quarter of a second.
+        from tap_defender_lr.quota.ledger import Ledger  # noqa: PLC0415
+        from tap_defender_lr.quota.setting import open_store  # noqa: PLC0415
+
         settings = self.settings
-        return quota.Ledger(
-            Path(settings.quota_store).expanduser() if settings.quota_store else quota.default_path(),
+        return Ledger(
+            open_store(settings.quota_store, pause=self.lifetime.pause),
             f"{settings.tenant_id}/{settings.client_id}".lower(),
             [
                 quota.Rate(settings.calls_per_minute, quota.MINUTE),

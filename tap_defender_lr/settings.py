@@ -205,10 +205,12 @@ PROPERTIES = th.PropertiesList(
     th.Property(
         "quota_store",
         th.StringType,
+        secret=True,
         title="Quota store",
         description=(
-            "SQLite file with the ledger of calls that all processes of the same tenant and app share. "
-            "Default: `quota.sqlite` in the user's cache directory."
+            "Where the ledger of calls is that all processes of the same tenant and app share: the path of a SQLite "
+            "file, or the URL of a PostgreSQL database for processes on several hosts, such as "
+            "`postgresql://user:password@host:5432/database`. Default: `quota.sqlite` in the user's cache directory."
         ),
     ),
     th.Property(
@@ -334,7 +336,7 @@ class Settings:
             script_names=frozenset(script.casefold() for script in config.get("script_names") or ()),
             calls_per_minute=config["calls_per_minute"],
             calls_per_hour=config["calls_per_hour"],
-            quota_store=config.get("quota_store") or None,
+            quota_store=_pasted(config, "quota_store"),
             max_run_minutes=config.get("max_run_minutes"),
             max_concurrency=config["max_concurrency"],
             max_output_bytes=config["max_output_bytes"],

@@ -267,9 +267,8 @@ class TapDefenderLr(Tap):
         if "client" in vars(self.run):
             budget = self.run.ledger.left()
             spent = counted(self.run.client.calls, "call", "calls")
-            self.logger.info(
-                "%s spent; %s left this minute, %s this hour.", spent, f"{budget[MINUTE]:,}", f"{budget[HOUR]:,}"
-            )
+            left_now = f"; {budget[MINUTE]:,} left this minute, {budget[HOUR]:,} this hour" if budget else ""
+            self.logger.info("%s spent%s.", spent, left_now)
 
     def _log_files(self) -> None:
         collector = self.run.collector

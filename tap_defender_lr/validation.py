@@ -76,6 +76,10 @@ def problems(config: Mapping[str, Any]) -> Iterator[str]:
                 "such as 988cc94e-7a8f-4b28-ab65-54970c5d5018."
             )
     yield from files_url.problems(str(config.get("files_url") or "").strip())
+    if "://" in (config.get("quota_store") or ""):
+        from tap_defender_lr.quota import setting  # noqa: PLC0415  it takes a quarter of a second
+
+        yield from setting.problems(config["quota_store"].strip())
     yield from script_streams.problems(config.get("script_streams") or [])
     if config.get("token_scope") and not str(config["token_scope"]).endswith("/.default"):
         yield "`token_scope` must end with /.default, such as https://api.securitycenter.microsoft.com/.default."

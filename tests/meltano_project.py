@@ -56,6 +56,10 @@ class Database:
         with psycopg.connect(self.uri) as connection:
             return connection.execute(statement.encode()).fetchall()
 
+    def execute(self, statement: str) -> None:
+        with psycopg.connect(self.uri) as connection:
+            connection.execute(statement.encode())
+
     def count(self, table: str, schema: str = "tap_defender_lr") -> int:
         ((count,),) = self.query(f"select count(*) from {schema}.{table}")
         return int(count)

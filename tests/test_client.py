@@ -17,7 +17,9 @@ from tap_defender_lr.errors import (
     SignInError,
 )
 from tap_defender_lr.lifetime import Lifetime
-from tap_defender_lr.quota import HOUR, MINUTE, Ledger, Rate
+from tap_defender_lr.quota import HOUR, MINUTE, Rate
+from tap_defender_lr.quota.ledger import Ledger
+from tap_defender_lr.quota.sqlite_store import SqliteStore
 from tap_defender_lr.settings import JSON_SCHEMA, Settings
 from tests.conftest import NOON, World, action_id
 
@@ -49,7 +51,7 @@ class Side:
         settings = Settings.from_config({**defaults, **simulator.settings()})
         self.clock = Clock()
         self.lifetime = Lifetime(clock=self.clock, sleep=self.clock.sleep)
-        self.ledger = Ledger(None, "a", [Rate(100, MINUTE), Rate(1500, HOUR)], clock=self.clock)
+        self.ledger = Ledger(SqliteStore(None, clock=self.clock), "a", [Rate(100, MINUTE), Rate(1500, HOUR)])
         self.credential = Credential(settings, self.lifetime.wait)
         self.client = DefenderClient(settings.api_url, self.credential, self.ledger, self.lifetime)
         self.simulator = simulator

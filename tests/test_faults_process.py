@@ -23,7 +23,9 @@ import pytest
 
 from defender_simulator import Rule, Simulator
 from defender_simulator.fleet import command, result_body
-from tap_defender_lr.quota import HOUR, MINUTE, Ledger, Rate
+from tap_defender_lr.quota import HOUR, MINUTE, Rate
+from tap_defender_lr.quota.ledger import Ledger
+from tap_defender_lr.quota.sqlite_store import SqliteStore
 from tests.conftest import CLIENT_ID, NOON, TENANT_ID, Cli, World, action_id
 from tests.evidence import add_file, files_in
 
@@ -308,12 +310,12 @@ class TestLedger:
         self.check(world, make_cli, "quota.sqlite was damaged", "a new one is begun")
         assert (tmp_path / "quota.sqlite.broken").read_bytes() == content
         database = sqlite3.connect(tmp_path / "quota.sqlite")
-        assert database.execute("SELECT count(*) FROM calls").fetchone() == (13,)
+        assert database.execute("SELECT count(*) FROM tap_defender_lr_calls").fetchone() == (13,)
         database.close()
 
     def test_damaged_in_the_middle(self, world: World, make_cli: Callable[..., Cli], tmp_path: Path) -> None:
         """The head is whole, so it can be opened."""
-        Ledger(tmp_path / "quota.sqlite", "a", self.RATES).close()
+        Ledger(SqliteStore(tmp_path / "quota.sqlite"), "a", self.RATES).close()
         content = bytearray((tmp_path / "quota.sqlite").read_bytes())
         content[4096:] = b"\xff" * (len(content) - 4096)
         (tmp_path / "quota.sqlite").write_bytes(content)
@@ -346,7 +348,7 @@ class TestLedger:
     def test_the_clock_was_set_back_an_hour(self, world: World, make_cli: Callable[..., Cli], tmp_path: Path) -> None:
         """Calls that seem to be made in the future hold nobody up for longer than a window."""
         account = f"{TENANT_ID}/{CLIENT_ID}"
-        ahead = Ledger(tmp_path / "quota.sqlite", account, self.RATES, clock=lambda: time.time() + HOUR)
+        ahead = Ledger(SqliteStore(tmp_path / "quota.sqlite", clock=lambda: time.time() + HOUR), account, self.RATES)
         for _ in range(80):
             ahead.settle(ahead.acquire(lambda _: None))
         ahead.close()
@@ -413,7 +415,7 @@ os.execv(sys.argv[1], sys.argv[1:])"""
             world.add(number)
         limit = 6_000
         if begun:
-            ledger = Ledger(tmp_path / "quota.sqlite", "another", TestLedger.RATES)
+            ledger = Ledger(SqliteStore(tmp_path / "quota.sqlite"), "another", TestLedger.RATES)
             ledger.settle(ledger.acquire(lambda _: None))
             ledger.close()
             limit = (tmp_path / "quota.sqlite").stat().st_size + 1

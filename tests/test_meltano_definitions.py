@@ -61,7 +61,7 @@ def test_every_setting_can_be_understood_where_it_is_shown(file: str) -> None:
 def test_secrets_are_sensitive() -> None:
     properties = settings.JSON_SCHEMA["properties"]
     secret = {name for name in settings.PROPERTIES.wrapped if properties[name].get("secret")}
-    assert secret == {"client_secret", "certificate_password"}
+    assert secret == {"client_secret", "certificate_password", "quota_store"}
     for plugin in (load("plugin.yaml"), load("meltano.yml")["plugins"]["extractors"][0]):
         assert {setting["name"] for setting in plugin["settings"] if setting.get("sensitive")} == secret
 

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tap_defender_lr.quota import HOUR, MAX_CALL_SECONDS, MINUTE, Ledger, Rate, Reservation, forecast
+from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
+from tap_defender_lr.quota.ledger import MAX_CALL_SECONDS, Ledger, Reservation
+from tap_defender_lr.quota.sqlite_store import SqliteStore
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +50,7 @@ def call(ledger: Ledger, clock: Clock) -> float:
     [(100, 0), (101, 60), (200, 60), (201, 120), (1500, 840), (1501, 3600), (1600, 3600), (1601, 3660), (3001, 7200)],
 )
 def test_calls_go_out_as_early_as_both_windows_allow(tmp_path: Path, clock: Clock, number: int, after: float) -> None:
-    ledger = Ledger(None, "a", RATES, clock=clock)
+    ledger = Ledger(SqliteStore(None, clock=clock), "a", RATES)
     start = clock.now
     for _ in range(number):
         last = call(ledger, clock)
@@ -59,7 +61,7 @@ def test_calls_go_out_as_early_as_both_windows_allow(tmp_path: Path, clock: Cloc
 def test_no_window_is_ever_exceeded(pauses: list[float]) -> None:
     clock = Clock()
     rates = (Rate(3, 10.0), Rate(8, 60.0))
-    ledger = Ledger(None, "a", rates, clock=clock)
+    ledger = Ledger(SqliteStore(None, clock=clock), "a", rates)
     times: list[float] = []
     for pause in pauses:
         clock.now += pause
@@ -71,14 +73,14 @@ def test_no_window_is_ever_exceeded(pauses: list[float]) -> None:
 
 def test_a_call_under_way_counts_as_made_at_the_latest_moment_possible(clock: Clock) -> None:
     """So a slow call cannot reach the service later than the ledger thinks; a killed one only frees its slot later."""
-    ledger = Ledger(None, "a", (Rate(1, MINUTE),), clock=clock)
+    ledger = Ledger(SqliteStore(None, clock=clock), "a", (Rate(1, MINUTE),))
     assert isinstance(ledger.reserve(), Reservation)
     assert ledger.reserve() == pytest.approx(MAX_CALL_SECONDS + MINUTE)
 
 
 def test_accounts_do_not_share_their_quota(tmp_path: Path, clock: Clock) -> None:
     file = tmp_path / "quota.sqlite"
-    one, other = (Ledger(file, account, (Rate(1, MINUTE),), clock=clock) for account in ("a", "b"))
+    one, other = (Ledger(SqliteStore(file, clock=clock), account, (Rate(1, MINUTE),)) for account in ("a", "b"))
     assert isinstance(one.reserve(), Reservation)
     assert isinstance(other.reserve(), Reservation)
     assert isinstance(one.reserve(), float)
@@ -88,18 +90,18 @@ def test_accounts_do_not_share_their_quota(tmp_path: Path, clock: Clock) -> None
 
 def test_a_later_run_knows_the_calls_of_an_earlier_one(tmp_path: Path, clock: Clock) -> None:
     file = tmp_path / "deep" / "folder" / "quota.sqlite"
-    first = Ledger(file, "a", (Rate(2, MINUTE),), clock=clock)
+    first = Ledger(SqliteStore(file, clock=clock), "a", (Rate(2, MINUTE),))
     call(first, clock)
     call(first, clock)
     first.close()
-    second = Ledger(file, "a", (Rate(2, MINUTE),), clock=clock)
+    second = Ledger(SqliteStore(file, clock=clock), "a", (Rate(2, MINUTE),))
     assert second.reserve() == pytest.approx(MINUTE)
     assert second.left() == {MINUTE: 0}
     second.close()
 
 
 def test_threads_share_one_ledger(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "quota.sqlite", "a", (Rate(50, MINUTE),))
+    ledger = Ledger(SqliteStore(tmp_path / "quota.sqlite"), "a", (Rate(50, MINUTE),))
     granted: list[Reservation | float] = []
     threads = [threading.Thread(target=lambda: granted.extend(ledger.reserve() for _ in range(20))) for _ in range(8)]
     for thread in threads:
@@ -113,8 +115,10 @@ def test_threads_share_one_ledger(tmp_path: Path) -> None:
 def test_processes_share_one_file(tmp_path: Path) -> None:
     program = textwrap.dedent("""
         import pathlib, sys
-        from tap_defender_lr.quota import Ledger, Rate, Reservation
-        ledger = Ledger(pathlib.Path(sys.argv[1]), "a", (Rate(50, 3600.0),))
+        from tap_defender_lr.quota.ledger import Ledger, Reservation
+        from tap_defender_lr.quota import Rate
+        from tap_defender_lr.quota.sqlite_store import SqliteStore
+        ledger = Ledger(SqliteStore(pathlib.Path(sys.argv[1])), "a", (Rate(50, 3600.0),))
         print(sum(isinstance(ledger.reserve(), Reservation) for _ in range(40)))
     """)
     command = [sys.executable, "-c", program, str(tmp_path / "quota.sqlite")]
@@ -125,14 +129,14 @@ def test_processes_share_one_file(tmp_path: Path) -> None:
 class TestGate:
     def test_a_429_closes_the_gate_for_everybody(self, tmp_path: Path, clock: Clock) -> None:
         file = tmp_path / "quota.sqlite"
-        mine, theirs = (Ledger(file, "a", RATES, clock=clock) for _ in range(2))
+        mine, theirs = (Ledger(SqliteStore(file, clock=clock), "a", RATES) for _ in range(2))
         mine.settle(mine.acquire(clock.wait), throttled_for=8.0)
         assert theirs.reserve() == pytest.approx(8.0)
         mine.close()
         theirs.close()
 
     def test_a_single_call_finds_out_whether_it_is_open_again(self, clock: Clock) -> None:
-        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger = Ledger(SqliteStore(None, clock=clock), "a", RATES)
         ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
         clock.now += 8
         probe = ledger.reserve()
@@ -143,20 +147,20 @@ class TestGate:
         assert isinstance(ledger.reserve(), Reservation)
 
     def test_a_call_that_was_under_way_before_does_not_open_it(self, clock: Clock) -> None:
-        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger = Ledger(SqliteStore(None, clock=clock), "a", RATES)
         earlier, throttled = ledger.acquire(clock.wait), ledger.acquire(clock.wait)
         ledger.settle(throttled, throttled_for=30.0)
         ledger.settle(earlier)
         assert ledger.reserve() == pytest.approx(30.0)
 
     def test_a_probe_that_is_throttled_closes_it_again(self, clock: Clock) -> None:
-        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger = Ledger(SqliteStore(None, clock=clock), "a", RATES)
         ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
         ledger.settle(ledger.acquire(clock.wait), throttled_for=30.0)
         assert ledger.reserve() == pytest.approx(30.0)
 
     def test_a_probe_without_an_answer_leaves_the_next_one_to_find_out(self, clock: Clock) -> None:
-        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger = Ledger(SqliteStore(None, clock=clock), "a", RATES)
         ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
         ledger.settle(ledger.acquire(clock.wait), answered=False)
         again = ledger.reserve()
@@ -164,7 +168,7 @@ class TestGate:
         assert again.probe
 
     def test_a_probe_that_was_killed_is_replaced_in_the_end(self, clock: Clock) -> None:
-        ledger = Ledger(None, "a", RATES, clock=clock)
+        ledger = Ledger(SqliteStore(None, clock=clock), "a", RATES)
         ledger.settle(ledger.acquire(clock.wait), throttled_for=8.0)
         ledger.acquire(clock.wait)
         start = clock.now
@@ -176,12 +180,12 @@ class TestBrokenLedger:
     def test_a_damaged_file_is_replaced_with_a_warning(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         file = tmp_path / "quota.sqlite"
         file.write_bytes(b"this is no database, whatever its name says" * 100)
-        ledger = Ledger(file, "a", RATES)
+        ledger = Ledger(SqliteStore(file), "a", RATES)
         assert isinstance(ledger.reserve(), Reservation)
         assert "damaged" in caplog.text
         assert (tmp_path / "quota.sqlite.broken").exists()
         ledger.close()
-        assert sqlite3.connect(file).execute("SELECT count(*) FROM calls").fetchone() == (1,)
+        assert sqlite3.connect(file).execute("SELECT count(*) FROM tap_defender_lr_calls").fetchone() == (1,)
 
     def test_a_file_of_a_newer_version_is_replaced_with_a_warning(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -190,14 +194,14 @@ class TestBrokenLedger:
         database = sqlite3.connect(file)
         database.execute("PRAGMA user_version = 99")
         database.close()
-        Ledger(file, "a", RATES).close()
+        Ledger(SqliteStore(file), "a", RATES).close()
         assert "another version" in caplog.text
 
     def test_a_place_that_cannot_be_written_is_done_without(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "file").write_text("")
-        ledger = Ledger(tmp_path / "file" / "quota.sqlite", "a", RATES)
+        ledger = Ledger(SqliteStore(tmp_path / "file" / "quota.sqlite"), "a", RATES)
         assert isinstance(ledger.reserve(), Reservation)
         assert "cannot be used" in caplog.text
         ledger.close()
@@ -205,10 +209,12 @@ class TestBrokenLedger:
     def test_a_file_that_fails_later_is_done_without_and_its_calls_are_kept(
         self, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
     ) -> None:
-        ledger = Ledger(tmp_path / "quota.sqlite", "a", (Rate(3, MINUTE),), clock=clock)
+        store = SqliteStore(tmp_path / "quota.sqlite", clock=clock)
+        ledger = Ledger(store, "a", (Rate(3, MINUTE),))
         call(ledger, clock)
         reservation = ledger.acquire(clock.wait)
-        ledger._database.execute("PRAGMA query_only = ON")
+        with store._engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA query_only = ON")
         ledger.settle(reservation)
         assert "cannot be used" in caplog.text
         assert ledger.left() == {MINUTE: 1}
@@ -219,19 +225,19 @@ class TestBrokenLedger:
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture, begin: int
     ) -> None:
         file = tmp_path / "quota.sqlite"
-        ledger = Ledger(file, "a", RATES)
+        ledger = Ledger(SqliteStore(file), "a", RATES)
         content = bytearray(file.read_bytes())
         content[27] += 1  # so SQLite looks at the file again
         content[begin:] = b"\xff" * (len(content) - begin)
         file.write_bytes(content)
         assert isinstance(ledger.reserve(), Reservation)
         assert "cannot be used" in caplog.text
-        assert ledger.left()[MINUTE] == 99
+        assert (ledger.left() or {})[MINUTE] == 99
         ledger.close()
 
     @pytest.mark.parametrize("jump", [-HOUR, -24 * HOUR, -30])
     def test_a_clock_that_is_set_back_costs_one_window_at_most(self, clock: Clock, jump: float) -> None:
-        ledger = Ledger(None, "a", (Rate(1, MINUTE),), clock=clock)
+        ledger = Ledger(SqliteStore(None, clock=clock), "a", (Rate(1, MINUTE),))
         call(ledger, clock)
         clock.now += jump
         start = clock.now
@@ -249,7 +255,7 @@ def test_forecast_is_the_optimum(calls: int, seconds: float) -> None:
 
 
 def test_forecast_counts_what_is_already_spent(clock: Clock) -> None:
-    ledger = Ledger(None, "a", RATES, clock=clock)
+    ledger = Ledger(SqliteStore(None, clock=clock), "a", RATES)
     for _ in range(100):
         call(ledger, clock)
     clock.now += 20

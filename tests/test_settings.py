@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -54,6 +55,17 @@ def errors(**changes: Any) -> list[str]:
         ({"max_file_bytes": 0}, "`max_file_bytes` must be at least 1"),
         ({"files_url": "https://account.blob.core.windows.net/c"}, "`files_url` is a web address"),
         ({"files_url": "s3://key:s3cret@bucket"}, "`files_url` must hold no password"),
+        (
+            {"quota_store": "mysql://user:s3cret@host/database"},
+            "`quota_store` is the URL of a database that cannot hold",
+        ),
+        (
+            {"quota_store": "postgresql+asyncpg://user:s3cret@host/d"},
+            "or a URL of PostgreSQL such as postgresql://user@",
+        ),
+        ({"quota_store": "postgresql://user:s3cret@host:port/d"}, "`quota_store` is not a database URL"),
+        ({"quota_store": "://"}, "`quota_store` is not a database URL"),
+        ({"quota_store": "sqlite://"}, "`quota_store` names no file"),
         ({"machine_ids": "abc"}, "`machine_ids` must be a list, not a text"),
         ({"machine_ids": [5]}, "`machine_ids[0]` must be a text"),
         ({"actions": [{"id": "nonsense"}]}, "`actions[0].id` is not the ID of a machine action"),
@@ -88,10 +100,20 @@ def test_several_problems_are_told_at_once() -> None:
         {"calls_per_minute": 500},
         {"files_url": " s3://bucket/folder\n"},
         {"files_url": ""},
+        {"quota_store": "C:\\ledger\\quota.sqlite"},
+        {"quota_store": "sqlite:////srv/quota.sqlite"},
+        {"quota_store": "postgres://user:p%40ss@host/database?sslmode=require\n"},
+        {"quota_store": "postgresql+psycopg:///database?host=/run/postgresql"},
     ],
 )
 def test_good_settings(changes: dict[str, Any]) -> None:
     assert errors(**changes) == []
+
+
+def test_the_driver_for_a_shared_ledger_is_named_if_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    (found,) = errors(quota_store="postgresql://host/database")
+    assert "pip install 'tap-defender-lr[postgres]'" in found
 
 
 def test_what_is_allowed_but_odd_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,140 @@
+"""The ledger in a PostgreSQL database, which several hosts share.
+
+If it is away, it is waited for: hosts that each went on alone would break the limit together. Its clock is everybody's,
+since those of several hosts differ.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import Connection, Double, cast, create_engine, event, extract, func, select, true
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
+
+from tap_defender_lr.errors import QuotaStoreError
+from tap_defender_lr.quota.tables import CALLS, GATES, METADATA, in_words, lock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.engine import URL
+
+    from tap_defender_lr.quota.tables import Work
+
+PATIENCE_SECONDS = 120.0
+"""How long a shared database may be away before the run ends."""
+_PATIENCE_AT_FIRST_SECONDS = 20.0
+"""As long as it has never answered: its address may be wrong."""
+_RETRY_SECONDS = 1.0
+_PERMANENT = (ProgrammingError, DataError, NotSupportedError)
+_CREATION_LOCK = 0x7A9_DEFE_0001
+_CLOCK = select(cast(extract("epoch", func.clock_timestamp()), Double))
+
+#: A connection that is cut is noticed within ten seconds at both ends, and what it had locked is free again.
+_CONNECT_ARGS = {
+    "application_name": "tap-defender-lr",
+    "connect_timeout": 10,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    "prepare_threshold": None,  # PgBouncer gives each transaction another connection
+}
+_SET_LOCALLY = select(
+    func.set_config("idle_in_transaction_session_timeout", "10s", true()),
+    func.set_config("lock_timeout", "15s", true()),
+)
+
+logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class PostgresStore:
+    """A database. It is not asked before the first transaction.
+
+    Args:
+        url: Of the database.
+        pause: Waits so many seconds; may raise to give up.
+        patience: Seconds for which the database may be away.
+    """
+
+    def __init__(self, url: URL, *, pause: Callable[[float], None], patience: float = PATIENCE_SECONDS) -> None:
+        self._engine = create_engine(
+            url,
+            connect_args=_CONNECT_ARGS,
+            isolation_level="READ COMMITTED",
+            max_overflow=0,
+            pool_pre_ping=True,
+            pool_size=1,
+        )
+        event.listen(self._engine, "begin", _set_locally)
+        self._pause = pause
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._is_prepared = False
+        self._away_since: float | None = None
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def transact(self, account: str, work: Work[_T], *, patient: bool = True) -> _T:
+        while True:
+            try:
+                with self._lock:
+                    if not patient and self._away_since is not None:
+                        raise QuotaStoreError("away")
+                    result = self._attempt(account, work)
+                    self._tell_that_it_is_back()
+                    return result
+            except _PERMANENT as error:
+                raise QuotaStoreError(
+                    f"`quota_store`: the database refuses ({in_words(error)}). The role must be allowed to create the "
+                    f"tables {CALLS.name} and {GATES.name}, and to read and write them."
+                ) from None
+            except IntegrityError:  # another process has made the same row
+                continue
+            except DBAPIError as error:
+                if not patient:
+                    raise QuotaStoreError(in_words(error)) from None
+                self._raise_if_away_for_long(error)
+            self._pause(_RETRY_SECONDS)
+
+    def _attempt(self, account: str, work: Work[_T]) -> _T:
+        if not self._is_prepared:
+            with self._engine.begin() as connection:
+                connection.execute(select(func.pg_advisory_xact_lock(_CREATION_LOCK)))
+                METADATA.create_all(connection)
+            self._is_prepared = True
+        with self._engine.begin() as connection:
+            return work(lock(connection, account, lambda: connection.execute(_CLOCK).scalar_one()))
+
+    def _raise_if_away_for_long(self, error: DBAPIError) -> None:
+        with self._lock:
+            now, is_news = time.monotonic(), self._away_since is None
+            if self._away_since is None:
+                self._away_since = now
+            away = now - self._away_since
+            patience = self._patience if self._is_prepared else min(_PATIENCE_AT_FIRST_SECONDS, self._patience)
+        if is_news:
+            logger.warning(
+                "The ledger of calls cannot be reached (%s). No call is made without it: trying again for %.0f s.",
+                in_words(error),
+                patience,
+            )
+        if away >= patience:
+            raise QuotaStoreError(
+                f"`quota_store`: the database cannot be reached ({in_words(error)}). Without the ledger no call is "
+                "made, since the limit would not be kept. Nothing is lost: the next run continues here."
+            )
+
+    def _tell_that_it_is_back(self) -> None:
+        if self._away_since is not None:
+            self._away_since = None
+            logger.info("The ledger of calls answers again.")
+
+
+def _set_locally(connection: Connection) -> None:
+    connection.execute(_SET_LOCALLY)

@@ -29,9 +29,9 @@ _GROWTH = 1.2
 
 _DESCRIPTION = """\
 Plans a first run, and a later one that finds nothing new, with many listed machine actions of one to three commands,
-for `machine_actions`, `live_response_results` and a script stream. Each measurement is a process of its own. The answers
-of the service are made in it, page by page, and what making them costs is not counted; memory is the peak of the whole
-process. Then the size of the state after many results. Needs some minutes, Linux or macOS."""
+for `machine_actions`, `live_response_results` and a script stream. Each measurement is a process of its own. It makes
+the answers of the service, too, page by page, and what making them costs is not counted; memory is the peak of the
+whole process. Then the size of the state after many results. Needs some minutes, Linux or macOS."""
 
 Row = tuple[str, str, str, str]
 """What, the figure, its bar, the verdict."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from defender_simulator.fleet import CLIENT_ID, CLIENT_SECRET, TENANT_ID, command, machine_action
+from defender_simulator.shapes import SECOND, timestamp
 from tap_defender_lr import planning, timestamps
 from tap_defender_lr.client import DefenderClient
 from tap_defender_lr.fetching import Fetched
@@ -64,6 +65,10 @@ class Listing:
 
     def last_update(self, number: int) -> float:
         return self.end - (self.actions - number) * self.between + 30 + number * 7919 % 600
+
+    def stamp(self, number: int) -> str:
+        """The last update as the tap writes it."""
+        return timestamps.normalize(timestamp(round(self.last_update(number) * SECOND))) or ""
 
     def action_id(self, number: int) -> str:
         text = hashlib.blake2b(str(number).encode(), digest_size=16).hexdigest()
@@ -137,8 +142,11 @@ def main() -> None:
 
 def _tap(folder: Path, state: dict[str, Any], listing: Listing) -> TapDefenderLr:
     settings = {
-        **{"tenant_id": TENANT_ID, "client_id": CLIENT_ID, "client_secret": CLIENT_SECRET},
-        **{"quota_store": str(folder / "quota.sqlite"), "script_streams": [_STREAM]},
+        "tenant_id": TENANT_ID,
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+        "quota_store": str(folder / "quota.sqlite"),
+        "script_streams": [_STREAM],
     }
     tap = TapDefenderLr(config=settings, state=state)
     run = tap.run
@@ -150,9 +158,10 @@ def _tap(folder: Path, state: dict[str, Any], listing: Listing) -> TapDefenderLr
 
 def _state(listing: Listing) -> dict[str, Any]:
     """What a run leaves that has read everything."""
-    end = max(map(listing.last_update, range(max(listing.actions - 1000, 0), listing.actions)))
-    near = [n for n in range(listing.actions) if listing.last_update(n) >= end - planning.OVERLAP_SECONDS]
-    bookmark = {"replication_key": "last_update_date_time_utc", "replication_key_value": timestamps.from_unix(end)}
+    end = max(range(listing.actions), key=listing.last_update)
+    floor = listing.last_update(end) - planning.OVERLAP_SECONDS - 1
+    near = [n for n in range(listing.actions) if listing.last_update(n) >= floor]
+    bookmark = {"replication_key": "last_update_date_time_utc", "replication_key_value": listing.stamp(end)}
     results = sorted(
         planning.command_key(listing.action_id(n), index) for n in near for index in range(listing.commands(n))
     )
@@ -173,7 +182,7 @@ def _listed_actions(listing: Listing, near: Iterable[int]) -> list[str]:
     return sorted(
         planning.fingerprint(
             listing.action_id(n),
-            timestamps.from_unix(listing.last_update(n)),
+            listing.stamp(n),
             "Pending" if n % 1000 == 0 else "Succeeded",
         )
         for n in {*near, *waiting}

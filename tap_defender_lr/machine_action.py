@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import timestamps
 from tap_defender_lr.file_names import last_part
+from tap_defender_lr.packing import Block
 from tap_defender_lr.text import clean, column_text
 
 if TYPE_CHECKING:
@@ -22,43 +25,52 @@ _FINISHED = {"completed", "failed"}
 _NOT_STARTED = {"created", "submitted", "pendingresource"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Command:
-    """One command of a Live Response action.
+    """What planning has to know of one command of a Live Response action; its action has the details.
+
+    Most commands of a long listing are alike, and then they are one object.
 
     Attributes:
         index: The number that the download-link call wants; with the action id the key of a result.
         type: `RunScript`, `GetFile`, `PutFile`; the service may add more.
-        params: Key → value, as sent when the action was started.
+        script_name: Of the script that it runs.
+        file_name: Of the file that it collects, without its folders.
+        has_times: The service says when it started or ended on the device.
     """
 
     index: int
     type: str | None
     status: str | None
+    script_name: str | None
+    file_name: str | None
+    has_times: bool
+
+
+@dataclass(frozen=True)
+class CommandDetails:
+    """What only the record of a command needs.
+
+    Attributes:
+        params: Key → value, as sent when the action was started.
+    """
+
     params: dict[str, Any]
     errors: list[str]
     start_time: str | None
     end_time: str | None
 
-    @property
-    def script_name(self) -> str | None:
-        return column_text(self.params.get("ScriptName"))
 
-    @property
-    def file_name(self) -> str | None:
-        """Of the file that is collected, without its folders."""
-        path = column_text(self.params.get("Path")) if self.type == GET_FILE else None
-        return last_part(path) if path else None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MachineAction:
     """One machine action.
 
     Attributes:
         creation: `creationDateTimeUtc` in the form of `timestamps`.
         last_update: `lastUpdateDateTimeUtc` likewise; where the service sends none, the latest time it does send.
-        raw: The action as the API sent it, with clean text.
+        commands: By index.
+        block: Where the action is kept as the API sent it, alone or with others.
+        place: Its place in there.
     """
 
     id: str
@@ -68,7 +80,33 @@ class MachineAction:
     creation: str
     last_update: str
     commands: tuple[Command, ...]
-    raw: Mapping[str, Any] = field(repr=False)
+    block: Block = field(repr=False, compare=False)
+    place: int = field(repr=False, compare=False)
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The action as the API sent it, with clean text. Made anew each time."""
+        raw: dict[str, Any] = clean(self.block[self.place])
+        return raw
+
+    def details(self, command: Command) -> CommandDetails:
+        """The rest of what is known of a command. Made anew each time."""
+        sent = clean(self._sent(command))
+        errors = sent.get("errors")
+        return CommandDetails(
+            params=_params(sent),
+            errors=[text for text in map(column_text, errors if isinstance(errors, list) else []) if text],
+            start_time=timestamps.normalize(sent.get("startTime")),
+            end_time=timestamps.normalize(sent.get("endTime")),
+        )
+
+    def end_time(self, command: Command) -> str | None:
+        """When it ended on the device."""
+        return timestamps.normalize(self._sent(command).get("endTime"))
+
+    def _sent(self, command: Command) -> Mapping[str, Any]:
+        entries = _entries(self.block[self.place])
+        return dict(entries)[command.index]
 
     @property
     def is_final(self) -> bool:
@@ -84,7 +122,7 @@ class MachineAction:
         Commands of one action run in order and any failure stops the rest (Microsoft, run-live-response). What
         state the rest is left in is not documented: `Created`, or `Failed` without times.
         """
-        if command.start_time or command.end_time or (self.status or "").casefold() == "succeeded":
+        if command.has_times or (self.status or "").casefold() == "succeeded":
             return False
         status = (command.status or "").casefold()
         if status in _NOT_STARTED:
@@ -94,56 +132,83 @@ class MachineAction:
         )
 
 
-def from_api(sent: object) -> MachineAction | None:
-    """Decode one entity of the API, or None for something that has no id."""
-    raw = clean(sent)
-    action_id = column_text(raw.get("id")) if isinstance(raw, dict) else None
-    if action_id is None:
+def from_api(sent: object, block: Block | None = None) -> MachineAction | None:
+    """Decode one entity of the API, or None for something that has no id.
+
+    Args:
+        sent: The entity.
+        block: Where it is kept, together with others.
+    """
+    action_id = column_text(sent.get("id")) if isinstance(sent, dict) else None
+    if action_id is None or not isinstance(sent, dict):
         return None
-    commands = tuple({command.index: command for command in _commands(raw.get("commands"))}.values())
-    creation = timestamps.normalize(raw.get("creationDateTimeUtc"))
+    creation = timestamps.normalize(sent.get("creationDateTimeUtc"))
     # An older page of Microsoft's documentation calls it lastUpdateTimeUtc.
-    last_update = timestamps.normalize(raw.get("lastUpdateDateTimeUtc")) or timestamps.normalize(
-        raw.get("lastUpdateTimeUtc")
+    last_update = timestamps.normalize(sent.get("lastUpdateDateTimeUtc")) or timestamps.normalize(
+        sent.get("lastUpdateTimeUtc")
     )
-    known = [creation, *(c.start_time for c in commands), *(c.end_time for c in commands)]
-    last_update = last_update or max((stamp for stamp in known if stamp), default=timestamps.EPOCH)
+    entries = dict(_entries(sent))
+    if last_update is None:
+        times = (timestamps.normalize(entry.get(key)) for entry in entries.values() for key in ("startTime", "endTime"))
+        last_update = max((stamp for stamp in (creation, *times) if stamp), default=timestamps.EPOCH)
+    block = block or Block()
     return MachineAction(
         id=action_id,
-        type=column_text(raw.get("type")),
-        status=column_text(raw.get("status")),
-        machine_id=column_text(raw.get("machineId")),
+        type=_shared_text(sent.get("type")),
+        status=_shared_text(sent.get("status")),
+        machine_id=_shared_text(sent.get("machineId")),
         creation=creation or last_update,
         last_update=last_update,
-        commands=commands,
-        raw=raw,
+        commands=_shared_tuple(*[_command(index, entries[index]) for index in sorted(entries)]),
+        block=block,
+        place=block.add(sent),
     )
 
 
-def _commands(sent: object) -> Iterator[Command]:
-    """`commands` may be missing, null, empty, or hold plain strings."""
-    entries = sent if isinstance(sent, list) else []
-    for position, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            continue
-        index = entry.get("index")
-        inner = entry.get("command")
-        inner = inner if isinstance(inner, dict) else {}
-        params = inner.get("params")
-        errors = entry.get("errors")
-        yield Command(
-            index=index if isinstance(index, int) and not isinstance(index, bool) and index >= 0 else position,
-            type=column_text(inner.get("type")),
-            status=column_text(entry.get("commandStatus")),
-            params=_params(params),
-            errors=[text for text in map(column_text, errors if isinstance(errors, list) else []) if text],
-            start_time=timestamps.normalize(entry.get("startTime")),
-            end_time=timestamps.normalize(entry.get("endTime")),
-        )
+def _entries(sent: Mapping[str, Any]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Index → command. `commands` may be missing, null, empty, or hold plain strings."""
+    commands = sent.get("commands")
+    for position, entry in enumerate(commands if isinstance(commands, list) else ()):
+        if isinstance(entry, dict):
+            index = entry.get("index")
+            if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < 2**63:
+                index = position
+            yield index, entry
 
 
-def _params(sent: object) -> dict[str, Any]:
-    if isinstance(sent, dict):
-        return sent
-    entries = [entry for entry in sent if isinstance(entry, dict)] if isinstance(sent, list) else []
+def _command(index: int, sent: Mapping[str, Any]) -> Command:
+    inner = sent.get("command")
+    kind = column_text(inner.get("type")) if isinstance(inner, dict) else None
+    params = _params(sent)
+    path = column_text(params.get("Path")) if kind == GET_FILE else None
+    return _shared_command(
+        index,
+        kind,
+        column_text(sent.get("commandStatus")),
+        column_text(params.get("ScriptName")),
+        last_part(path) if path else None,
+        (timestamps.normalize(sent.get("startTime")) or timestamps.normalize(sent.get("endTime"))) is not None,
+    )
+
+
+_shared_command = lru_cache(maxsize=10_000)(Command)
+
+
+@lru_cache(maxsize=10_000)
+def _shared_tuple(*commands: Command) -> tuple[Command, ...]:
+    return commands
+
+
+def _shared_text(value: object) -> str | None:
+    """The same text is one object, however often it is listed."""
+    text = column_text(value)
+    return None if text is None else sys.intern(text)
+
+
+def _params(sent: Mapping[str, Any]) -> dict[str, Any]:
+    inner = sent.get("command")
+    params = inner.get("params") if isinstance(inner, dict) else None
+    if isinstance(params, dict):
+        return params
+    entries = [entry for entry in params if isinstance(entry, dict)] if isinstance(params, list) else []
     return {str(entry["key"]): entry.get("value") for entry in entries if entry.get("key")}

@@ -20,12 +20,13 @@ import base64
 import bisect
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import timestamps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from tap_defender_lr.machine_action import Command, MachineAction
 
@@ -68,7 +69,7 @@ class Retry:
         return now - self.first_failure >= RETRY_SECONDS
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """What becomes one record.
 
@@ -81,11 +82,18 @@ class Item:
     """
 
     action: MachineAction
-    fingerprint: str
     command: Command | None = None
     retry: Retry | None = None
     replaces: tuple[str, str] | None = None
     moot: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """What stands for it in state. Not kept: a first run may have millions of items."""
+        action = self.action
+        if self.command is not None:
+            return command_key(action.id, self.command.index)
+        return fingerprint(action.id.lower(), action.last_update, action.status)
 
     @property
     def order(self) -> tuple[str, str, int]:
@@ -94,7 +102,7 @@ class Item:
     @property
     def age(self) -> tuple[str, str]:
         """When it ended on the device (the service may not move the last update then), and its action."""
-        ended = self.command.end_time if self.command else None
+        ended = self.action.end_time(self.command) if self.command else None
         return ended or self.action.last_update, self.action.id
 
 
@@ -127,7 +135,7 @@ class StreamState:
 
 @dataclass(frozen=True)
 class _Tracked:
-    """What state has to know of one listed action. Ordered by last update.
+    """What state has to know of an action beyond its items.
 
     Attributes:
         key: Fingerprint of the action.
@@ -140,6 +148,23 @@ class _Tracked:
     items: tuple[str, ...]
     is_open: bool
     whole: bool
+
+
+class _DoneItems:
+    """Fingerprints of items that were emitted, in the order of their last update."""
+
+    def __init__(self) -> None:
+        self._stamps: list[str] = []
+        self._fingerprints: list[str] = []
+
+    def add(self, last_update: str, fingerprint: str) -> None:
+        place = bisect.bisect_right(self._stamps, last_update)
+        self._stamps.insert(place, last_update)
+        self._fingerprints.insert(place, fingerprint)
+
+    def since(self, floor: str) -> list[str]:
+        """Those whose last update is not before `floor`."""
+        return self._fingerprints[bisect.bisect_left(self._stamps, floor) :]
 
 
 class Plan:
@@ -155,7 +180,8 @@ class Plan:
     def __init__(
         self,
         items: tuple[Item, ...],
-        tracked: Iterable[_Tracked],
+        tracked: Sequence[_Tracked],
+        known: _DoneItems,
         state: StreamState,
         *,
         latest: str,
@@ -168,29 +194,37 @@ class Plan:
         self.items = items
         self.newest = newest
         self.lost = tuple(lost)
-        self._new = [item for item in items if item.retry is None]
-        self._next = 0  # the first of them that was not emitted
-        self._tracked = sorted(tracked, key=lambda entry: entry.last_update)
+        self._next = self._first_new = sum(item.retry is not None for item in items)
+        self._tracked = tracked
+        self._known = known
         self._explicit = explicit
         self._bookmark = state.bookmark
         self._latest = latest
         self._end = end
         self._done = set(state.done)
         self._retry = {(retry.action_id, retry.index): retry for retry in state.retry if retry not in self.lost}
-        self._open = {entry.key for entry in self._tracked if entry.is_open}
+        self._open = {entry.key for entry in tracked if entry.is_open}
         if explicit:  # what was not asked for in this run is as open as it was
-            self._open |= state.open.difference(entry.key for entry in self._tracked)
-        known = (entry.last_update for entry in self._tracked if not self._done.isdisjoint(entry.items))
-        self._last_done = max(known, default="")
-        self._remembered = [entry for entry in self._tracked if entry.key in state.open and not entry.is_open]
+            self._open |= state.open.difference(entry.key for entry in tracked)
+        self._remembered = [entry for entry in tracked if entry.key in state.open and not entry.is_open]
         self.waiting = len(self._open)
         for item in moot:
             self._finish(item)
 
     @property
+    def again(self) -> Iterator[Item]:
+        """The items that failed in an earlier run."""
+        return islice(self.items, self._first_new)
+
+    @property
+    def new(self) -> Iterator[Item]:
+        """All the others."""
+        return islice(self.items, self._first_new, None)
+
+    @property
     def left(self) -> set[str]:
         """Fingerprints of the items that were neither emitted nor are known to fail."""
-        return {item.fingerprint for item in self._new if item.fingerprint not in self._done}
+        return {item.fingerprint for item in islice(self.items, self._next, None)} - self._done
 
     @property
     def failing(self) -> set[str]:
@@ -200,17 +234,18 @@ class Plan:
     def emitted(self, item: Item) -> None:
         """All records of this item were written. The bookmark moves as far as all items before it were emitted, too."""
         self._finish(item)
-        while self._next < len(self._new) and self._new[self._next].fingerprint in self._done:
-            self._advance(self._new[self._next].action.last_update)
-            self._next += 1
+        while self._next < len(self.items) and self.items[self._next].fingerprint in self._done:
+            self._advance(self.items[self._next].action.last_update)
+            self._next += 1  # the first of the new ones that was not emitted
 
     def completed(self) -> None:
         """Every item was emitted: the next run need not look further back than to the last action that has ended."""
         self._advance(self._end)
 
     def _finish(self, item: Item) -> None:
-        self._done.add(item.fingerprint)
-        self._last_done = max(self._last_done, item.action.last_update)
+        fingerprint = item.fingerprint
+        self._done.add(fingerprint)
+        self._known.add(item.action.last_update, fingerprint)
         if item.command is not None:
             self._retry.pop((item.action.id, item.command.index), None)
 
@@ -237,11 +272,8 @@ class Plan:
             whole = (e.key for e in self._tracked if e.whole and not e.is_open and read.issuperset(e.items))
             done = self._done.union(whole)
         else:
-            start = bisect.bisect_left(self._tracked, floor, key=lambda entry: entry.last_update)
-            end = bisect.bisect_right(self._tracked, self._last_done, key=lambda entry: entry.last_update)
-            near = [entry for entry in self._tracked[:start] if entry.key in open_actions] if open_actions else []
-            near += self._tracked[start:end]
-            done = self._done.intersection(key for entry in near for key in entry.items)
+            before = (e.items for e in self._tracked if e.last_update < floor and e.key in open_actions)
+            done = self._done.intersection(chain(self._known.since(floor), *before))
         retry = [[r.action_id, r.index, r.first_failure, r.creation] for r in self._retry.values()]
         state: dict[str, Any] = {"done": sorted(done), "open": sorted(open_actions), "retry": retry}
         return state if self._bookmark is None else {**state, "replication_key_value": self._bookmark}
@@ -254,47 +286,57 @@ def make_plan(
     *,
     now: float,
     explicit: bool = False,
+    replaces: bool = False,
 ) -> Plan:
     """Decide what is to be emitted.
 
     Args:
         actions: What the service lists, each action once.
         state: What earlier runs left.
-        items_of: The items of one action, none for one that is not ready; None if it will never have any.
+        items_of: The items of one action by index, none for one that is not ready; None if it will never have any.
         now: Unix seconds.
         explicit: The actions were named in the settings: bookmark and overlap do not apply.
+        replaces: Some items replace others, so that those that were read long ago have to be looked at.
     """
     floor = _floor(state.bookmark)
     retries = {(retry.action_id, retry.index): retry for retry in state.retry}
+    failing = {retry.action_id for retry in state.retry}
     again: list[Item] = []
     new: list[Item] = []
     moot: list[Item] = []
     tracked: list[_Tracked] = []
+    known = _DoneItems()
     newest: dict[tuple[str, str], tuple[str, str]] = {}
     end = ""
-    for action in actions:
-        if action.is_final:
-            end = max(end, action.last_update)
+    for action in sorted(actions, key=lambda action: (action.last_update, action.id)):
+        is_final, is_near = action.is_final, action.last_update >= floor
+        if is_final:
+            end = action.last_update
+        key = action_key(action.id) if state.open or explicit or not is_final else ""
+        was_open = key in state.open
+        is_wanted = explicit or is_near or was_open
+        if not (is_wanted or replaces or action.id in failing):
+            continue  # it was done long ago
         items = items_of(action)
         if items is None:
             continue
-        key = action_key(action.id)
-        wanted = explicit or action.last_update >= floor or key in state.open
         for item in items:
-            retry = retries.pop((action.id, item.command.index), None) if item.command else None
+            retry = retries.pop((action.id, item.command.index), None) if failing and item.command else None
+            is_done = is_wanted and bool(state.done) and item.fingerprint in state.done
+            if is_done and is_near:
+                known.add(action.last_update, item.fingerprint)
             if retry is not None:
                 again.append(replace(item, retry=retry))
-            elif wanted and item.fingerprint not in state.done:
+            elif is_wanted and not is_done:
                 (moot if item.moot else new).append(item)
             elif item.replaces is not None:
                 newest[item.replaces] = max(newest.get(item.replaces, ("", "")), item.age)
-        covered = {item.command.index if item.command else None for item in items}
-        whole = None in covered or covered.issuperset(command.index for command in action.commands)
-        fingerprints = tuple(item.fingerprint for item in items)
-        tracked.append(_Tracked(action.last_update, key, fingerprints, is_open=not action.is_final, whole=whole))
+        if explicit or was_open or not is_final:
+            tracked.append(_track(action, key, items))
     return Plan(
-        items=(*sorted(again, key=lambda item: item.order), *sorted(new, key=lambda item: item.order)),
+        items=(*again, *new),
         tracked=tracked,
+        known=known,
         state=state,
         latest=timestamps.from_unix(now),
         end=end,
@@ -304,6 +346,13 @@ def make_plan(
         lost=[retry for retry in retries.values() if retry.is_over(now) and not explicit],
         explicit=explicit,
     )
+
+
+def _track(action: MachineAction, key: str, items: Sequence[Item]) -> _Tracked:
+    covered = {item.command.index if item.command else None for item in items}
+    whole = None in covered or covered.issuperset(command.index for command in action.commands)
+    fingerprints = tuple(item.fingerprint for item in items)
+    return _Tracked(action.last_update, key, fingerprints, is_open=not action.is_final, whole=whole)
 
 
 def _floor(bookmark: str | None) -> str:

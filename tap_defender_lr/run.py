@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +17,7 @@ from tap_defender_lr.downloads import BlobStore
 from tap_defender_lr.errors import NotFoundError, ReadFailedError, ServiceError, TapError, TimeIsUpError
 from tap_defender_lr.fetching import ResultFetcher
 from tap_defender_lr.lifetime import Lifetime
+from tap_defender_lr.packing import Block
 from tap_defender_lr.text import counted
 from tap_defender_lr.workers import OrderedWindow, start, take
 
@@ -143,14 +146,17 @@ class Run:
     def chosen(self, rows: Iterable[object]) -> list[MachineAction]:
         """The actions that the settings choose, each once, as it was last updated."""
         actions: dict[str, MachineAction] = {}
-        for row in rows:
-            action = machine_action.from_api(row)
-            if action is None:
-                logger.warning("The service listed a machine action without an ID; it is left out.")
-            elif self._is_chosen(action):
-                known = actions.get(action.id)
-                if known is None or known.last_update <= action.last_update:
-                    actions[action.id] = action
+        block = Block()
+        with _nothing_is_garbage():
+            for row in rows:
+                block = Block() if block.is_full else block
+                action = machine_action.from_api(row, block)
+                if action is None:
+                    logger.warning("The service listed a machine action without an ID; it is left out.")
+                elif self._is_chosen(action):
+                    known = actions.get(action.id)
+                    if known is None or known.last_update <= action.last_update:
+                        actions[action.id] = action
         return list(actions.values())
 
     def _is_chosen(self, action: MachineAction) -> bool:
@@ -216,3 +222,15 @@ class Run:
             )
         if self.complaints:
             raise TapError(f"{'; '.join(self.complaints)}. Nothing else is affected.")
+
+
+@contextlib.contextmanager
+def _nothing_is_garbage() -> Iterator[None]:
+    """No search for garbage while a long listing is read: all of it would be searched, again and again, in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

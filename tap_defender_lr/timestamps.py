@@ -10,7 +10,8 @@ import re
 from datetime import datetime, timedelta, timezone
 
 _PATTERN = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:[.,](\d{1,12}))?\s*(?:([Zz])|([+-])(\d\d):?(\d\d))?", re.ASCII
+    r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:[.,](\d{1,12}))?\s*(?:[Zz]|([+-])(\d\d):?(\d\d))?",
+    re.ASCII,
 )
 EPOCH = "1970-01-01T00:00:00.0000000Z"
 
@@ -23,15 +24,16 @@ def normalize(value: object) -> str | None:
     match = _PATTERN.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         return None
-    date, clock, fraction, _, sign, hours, minutes = match.groups()
+    date, clock, fraction, sign, hours, minutes = match.groups()
+    fraction = (fraction or "")[:7].ljust(7, "0")
     try:
         moment = datetime.fromisoformat(f"{date}T{clock}+00:00")
-        if sign:
-            offset = timedelta(hours=int(hours), minutes=int(minutes))
-            moment += -offset if sign == "+" else offset
+        if sign is None:
+            return f"{date}T{clock}.{fraction}Z"
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        return _write(moment - offset if sign == "+" else moment + offset, fraction)
     except (ValueError, OverflowError):
         return None
-    return _write(moment, (fraction or "")[:7].ljust(7, "0"))
 
 
 def from_unix(seconds: float) -> str:
@@ -67,4 +69,4 @@ def _moment(stamp: str) -> datetime:
 
 
 def _write(moment: datetime, fraction: str) -> str:
-    return f"{moment.strftime('%Y').zfill(4)}{moment.strftime('-%m-%dT%H:%M:%S')}.{fraction}Z"
+    return f"{moment.isoformat()[:19]}.{fraction}Z"

@@ -28,7 +28,7 @@ def test_what_has_no_id_is_no_action(sent: object) -> None:
         ("text", []),
         (["text", None], []),
         ([{}], [0]),
-        ([command(1), command(0)], [1, 0]),
+        ([command(1), command(0)], [0, 1]),
         ([{"index": None}, {"index": True}, {"index": -1}, {"index": "3"}], [0, 1, 2, 3]),
         ([command(0), command(0)], [0]),
     ],
@@ -115,4 +115,7 @@ def test_never_ran(action_status: str, earlier: dict[str, Any] | None, this: dic
 )
 def test_params(params: object, decoded: dict[str, Any]) -> None:
     entry = {"index": 0, "command": {"type": "RunScript", "params": params}}
-    assert decode(commands=[entry]).commands[0].params == decoded
+    action = decode(commands=[entry])
+    (ran,) = action.commands
+    assert action.details(ran).params == decoded
+    assert ran.script_name == decoded.get("ScriptName")

@@ -18,7 +18,6 @@ from tap_defender_lr.planning import (
     Plan,
     StreamState,
     action_key,
-    command_key,
     fingerprint,
     make_plan,
 )
@@ -52,7 +51,7 @@ def action(
 def items_of(action: MachineAction) -> Sequence[Item]:
     if not action.is_final:
         return ()
-    return [Item(action, command_key(action.id, command.index), command) for command in action.commands]
+    return [Item(action, command) for command in action.commands]
 
 
 def plan(
@@ -163,12 +162,12 @@ def test_the_newest_result_that_was_read_before_is_known_for_each_device() -> No
         return [replace(item, replaces=(action.id[0], "script")) for item in items_of(action)]
 
     listed = [action("a1", NOON - 9000), action("a2", NOON - 8000), action("b1", NOON)]
-    first = make_plan(listed, StreamState(), items, now=float(NOON))
+    first = make_plan(listed, StreamState(), items, now=float(NOON), replaces=True)
     assert first.newest == {}
     for item in first.items:
         first.emitted(item)
     first.failed(first.items[2], NOON)
-    again = make_plan(listed, StreamState.from_state(first.state()), items, now=float(NOON))
+    again = make_plan(listed, StreamState.from_state(first.state()), items, now=float(NOON), replaces=True)
     assert keys(again) == ["b10"]
     assert again.newest == {("a", "script"): (timestamps.from_unix(NOON - 8000), "a2")}
 
@@ -181,8 +180,9 @@ def test_done_is_bounded_by_the_overlap() -> None:
 
 
 def test_writing_state_costs_no_more_with_more_to_come() -> None:
-    """Only what lies within the overlap is looked at: a first run over a long history must not become quadratic."""
-    current = plan([action(f"x{number:05d}", NOON - 100 * number) for number in range(2000)])
+    """Only what lies within the overlap or waits is looked at: a long first run must not become quadratic."""
+    waiting = [action(f"w{number}", NOON - 150_000 - number, status="Pending") for number in range(5)]
+    current = plan([*waiting, *(action(f"x{number:05d}", NOON - 100 * number) for number in range(2000))])
     for item in current.items[:1000]:
         current.emitted(item)
     looked_at = 0
@@ -195,9 +195,40 @@ def test_writing_state_costs_no_more_with_more_to_come() -> None:
             looked_at += len(found) if isinstance(index, slice) else 1
             return found
 
-    current._tracked = Counting(current._tracked)
-    assert len(current.state()["done"]) == 37
-    assert looked_at < 100
+        @override
+        def __iter__(self) -> Any:
+            nonlocal looked_at
+            looked_at += len(self)
+            return super().__iter__()
+
+    for holder in (current, current._known):
+        lists = {name: value for name, value in vars(holder).items() if isinstance(value, (list, tuple))}
+        vars(holder).update({name: Counting(value) for name, value in lists.items()})
+    state = current.state()
+    assert (len(state["done"]), len(state["open"])) == (37, 5)
+    assert 42 <= looked_at < 100
+
+
+@pytest.mark.parametrize(
+    ("replaces", "failed", "looked_at"), [(False, False, 38), (False, True, 39), (True, False, 500)]
+)
+def test_an_unchanged_run_looks_no_further_back_than_it_must(replaces: bool, failed: bool, looked_at: int) -> None:
+    listed = [action(f"x{number:05d}", NOON - 100 * number) for number in range(499)]
+    first = plan([*listed, action("w", NOON - 10**6, status="Pending")])
+    for item in first.items:
+        first.emitted(item)
+    if failed:
+        first.failed(first.items[0], NOON)
+    seen = []
+
+    def look(action: MachineAction) -> Sequence[Item]:
+        seen.append(action.id)
+        return items_of(action)
+
+    state = StreamState.from_state(first.state())
+    again = make_plan([*listed, action("w", NOON - 10**6)], state, look, now=float(NOON), replaces=replaces)
+    assert keys(again) == (["x004980", "w0"] if failed else ["w0"])
+    assert len(seen) == looked_at
 
 
 def test_failed_items_come_first_and_start_the_listing_early_enough() -> None:

@@ -128,6 +128,7 @@ class Truth:
 def commands(tenant: Tenant, action: MachineAction) -> Iterable[Ran]:
     for command in action.commands:
         result = tenant.results.get((action.id, command.index))
+        details = action.details(command)
         document: dict[str, Any] = {}
         if result is None:
             status = "not_run" if action.never_ran(command) else "unavailable"
@@ -142,13 +143,13 @@ def commands(tenant: Tenant, action: MachineAction) -> Iterable[Ran]:
             command.index,
             str(command.type),
             command.script_name,
-            moment(command.end_time),
+            moment(details.end_time),
             command.status == "Failed",
             status,
             document.get("exit_code"),
             document.get("script_output", ""),
             document.get("script_errors") or document.get("script_error") or "",
-            command.errors[0] if command.errors else None,
+            details.errors[0] if details.errors else None,
         )
 
 

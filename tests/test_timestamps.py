@@ -34,6 +34,7 @@ from tap_defender_lr import timestamps
         ("2023-03-18T25:00:00Z", None),
         ("0001-01-01T00:00:00+14:00", None),
         ("yesterday", None),
+        ("2023-03-18T24:00:00Z", None),
         ("\uff12\uff10\uff12\uff13-03-18T21:04:04Z", None),
     ],
 )

@@ -57,7 +57,7 @@ class CommandResultsStream(PlannedStream, abc.ABC):
                 for command in action.commands
                 if not settings.script_names or (command.script_name or "").casefold() in settings.script_names
             ]
-        return [Item(action, command_key(action.id, command.index), command) for command in commands]
+        return [Item(action, command) for command in commands]
 
     @property
     @override

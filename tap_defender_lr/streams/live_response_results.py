@@ -132,6 +132,7 @@ class LiveResponseResultsStream(CommandResultsStream):
         """What is known of a command without its result."""
         action, command, raw = item.action, item.command, item.action.raw
         assert command is not None  # noqa: S101  this stream's items all have one
+        details = action.details(command)
         return {
             "machine_action_id": action.id,
             "command_index": command.index,
@@ -146,10 +147,10 @@ class LiveResponseResultsStream(CommandResultsStream):
             "last_update_date_time_utc": action.last_update,
             "command_type": command.type,
             "command_status": command.status,
-            "command_params": command.params,
-            "command_errors": command.errors,
-            "command_start_time": command.start_time,
-            "command_end_time": command.end_time,
+            "command_params": details.params,
+            "command_errors": details.errors,
+            "command_start_time": details.start_time,
+            "command_end_time": details.end_time,
             "script_name": command.script_name,
             "file_name": command.file_name,
         }

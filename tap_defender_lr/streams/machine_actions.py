@@ -8,7 +8,7 @@ from singer_sdk import typing as th
 from typing_extensions import override
 
 from tap_defender_lr import timestamps
-from tap_defender_lr.planning import Item, fingerprint
+from tap_defender_lr.planning import Item
 from tap_defender_lr.streams.planned import Emission, Part, PlannedStream
 from tap_defender_lr.text import column_text, counted, snake_case
 
@@ -77,7 +77,7 @@ class MachineActionsStream(PlannedStream):
         names = {(command.script_name or "").casefold() for command in action.commands}
         if scripts and not self.run.settings.actions and not scripts & names:
             return ()
-        return (Item(action, fingerprint(action.id.lower(), action.last_update, action.status)),)
+        return (Item(action),)
 
     @override
     def describe_plan(self) -> Iterator[str]:

@@ -83,6 +83,11 @@ class PlannedStream(WrittenStream, abc.ABC):
         """Lines for a person: what is going to be read, and what it costs."""
 
     @property
+    def replaces_rows(self) -> bool:
+        """Whether the rows of an item may take the place of those of an older one."""
+        return False
+
+    @property
     def read_with(self) -> Sequence[PlannedStream]:
         """The streams that are read in one pass with this one, itself among them."""
         return [self]
@@ -186,6 +191,7 @@ class PlannedStream(WrittenStream, abc.ABC):
             self.items_of,
             now=time.time(),
             explicit=bool(self.run.settings.actions),
+            replaces=self.replaces_rows,
         )
         for lost in self.plan.lost:
             self.logger.warning(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain
+from heapq import merge
+from itertools import chain, groupby, islice, repeat
 from typing import TYPE_CHECKING
 
 from tap_defender_lr.errors import ServiceError, TimeIsUpError
@@ -34,18 +35,20 @@ those that failed in earlier runs, no more are tried after so many have failed a
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Job:
-    """A command whose result is wanted, and by whom."""
+    """A command whose result is wanted, and by whom.
+
+    Attributes:
+        status: Its `result_status` if nobody needs to ask for it.
+        is_retry: Nobody wants it for the first time.
+    """
 
     action: MachineAction
     command: Command
     wanted: tuple[tuple[CommandResultsStream, Item], ...]
-
-    @cached_property
-    def status(self) -> str | None:
-        files = any(stream.wants_files for stream, _ in self.wanted)
-        return status_without_asking(self.action, self.command, files=files)
+    status: str | None
+    is_retry: bool
 
     @property
     def key(self) -> str:
@@ -55,11 +58,6 @@ class _Job:
     def is_file(self) -> bool:
         """Whether it takes as long as gigabytes take."""
         return self.command.type == GET_FILE and self.status is None
-
-    @property
-    def is_retry(self) -> bool:
-        """Nobody wants it for the first time."""
-        return all(item.retry is not None for _, item in self.wanted)
 
     @property
     def has_failed_before(self) -> bool:
@@ -81,30 +79,45 @@ class Reading:
         self._succeeded_before: dict[str, int] = {}
         self._began = time.monotonic()
 
-    def _jobs(self) -> list[_Job]:
-        """What the plans hold, each command once, in the order of the plans."""
-        wanted: dict[str, list[tuple[CommandResultsStream, Item]]] = {}
+    def _jobs(self) -> Iterator[_Job]:
+        """What the plans hold, each command once: what failed in earlier runs, then the rest in the order of the plans.
+
+        A first run may have millions of them, so that each is made when its turn comes.
+        """
+        failed: dict[str, list[tuple[CommandResultsStream, Item]]] = {}
         for stream in self.streams:
-            for item in stream.current_plan.items:
-                wanted.setdefault(item.fingerprint, []).append((stream, item))
-        jobs = []
-        for parts in wanted.values():
-            item = parts[0][1]
-            assert item.command is not None  # noqa: S101  items of results all have one
-            jobs.append(_Job(item.action, item.command, tuple(parts)))
-        return sorted(jobs, key=lambda job: (not job.is_retry, job.wanted[0][1].order))
+            for item in stream.current_plan.again:
+                failed.setdefault(item.fingerprint, []).append((stream, item))
+        new = [zip(repeat(stream), stream.current_plan.new) for stream in self.streams]
+        # One that has failed for some streams and is new to others has its turn as a new one.
+        shared = {item.fingerprint for stream in self.streams for item in stream.current_plan.new} if failed else set()
+        for parts in sorted(failed.values(), key=lambda parts: parts[0][1].order):
+            if parts[0][1].fingerprint not in shared:
+                yield self._job(parts, is_retry=True)
+        for _, group in groupby(merge(*new, key=lambda part: part[1].order), lambda part: part[1].order):
+            parts = list(group)
+            if failed:
+                parts = [*failed.get(parts[0][1].fingerprint, ()), *parts]
+            yield self._job(parts, is_retry=False)
+
+    def _job(self, wanted: Sequence[tuple[CommandResultsStream, Item]], *, is_retry: bool) -> _Job:
+        action, command = wanted[0][1].action, wanted[0][1].command
+        assert command is not None  # noqa: S101  items of results all have one
+        files = command.type == GET_FILE and any(stream.wants_files for stream, _ in wanted)
+        return _Job(action, command, tuple(wanted), status_without_asking(action, command, files=files), is_retry)
 
     def describe(self) -> Iterator[str]:
         """What is going to be read, for whom, and what it costs."""
-        settings, jobs = self._run.settings, self._jobs()
-        line = f"Plan: {counted(len(jobs), 'result', 'results')} to read" if jobs else "Plan: no new results to read"
-        again = sum(job.is_retry for job in jobs)
+        settings = self._run.settings
+        kinds = Counter((job.status is None, job.is_file, job.is_retry) for job in self._jobs())
+        self._total = kinds.total()
+        calls, files, again = (sum(n for kind, n in kinds.items() if kind[place]) for place in range(3))
+        total = self._total
+        line = f"Plan: {counted(total, 'result', 'results')} to read" if total else "Plan: no new results to read"
         if again:
             line += f", {again:,} of them failed in an earlier run"
-        calls = sum(job.status is None for job in jobs)
-        if jobs:
+        if total:
             line += f"; {counted(calls, 'call for a download link', 'calls for download links')}"
-        files = sum(job.is_file for job in jobs)
         if files:
             line += f" ({counted(files, 'file', 'files')} among them)"
         if calls:
@@ -116,7 +129,7 @@ class Reading:
         if waiting:
             line += f"; {counted(waiting, 'action waits for its device', 'actions wait for their device')}"
         yield f"{line}."
-        if jobs and len(self.streams) > 1:
+        if total and len(self.streams) > 1:
             wishes = (f"{stream.name} {len(stream.current_plan.items):,}" for stream in self.streams)
             yield f"Each is fetched once, whoever wants it: {', '.join(wishes)}."
 
@@ -127,8 +140,8 @@ class Reading:
             limit: How many results are read at most; the SDK's `--test` wants one record, and few calls.
             tick: Called now and then while waiting.
         """
-        jobs = self._jobs()[:limit]
-        self._total, self._handled, self._began = len(jobs), 0, time.monotonic()
+        jobs = islice(self._jobs(), limit)
+        self._handled, self._began = 0, time.monotonic()
         self._failing_retries = 0
         window = OrderedWindow(
             jobs,

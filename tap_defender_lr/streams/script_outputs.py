@@ -179,11 +179,15 @@ class ScriptOutputStream(CommandResultsStream):
                 items.append(replace(item, moot=True))
         return items
 
+    @property
+    @override
+    def replaces_rows(self) -> bool:
+        return bool(self.primary_keys) and "machine_action_id" not in self.primary_keys
+
     def _replaces(self, item: Item) -> tuple[str, str] | None:
         """Device and script, if the rows of a result replace those of an older one in the table."""
         command = item.command
-        keeps_history = not self.primary_keys or "machine_action_id" in self.primary_keys
-        if keeps_history or command is None or item.action.machine_id is None:
+        if not self.replaces_rows or command is None or item.action.machine_id is None:
             return None
         if status_without_asking(item.action, command) is not None:
             return None
@@ -248,7 +252,7 @@ class ScriptOutputStream(CommandResultsStream):
             "machine_id": item.action.machine_id,
             "computer_dns_name": column_text(item.action.raw.get("computerDnsName")),
             "script_name": command.script_name or script.script_name,
-            "command_end_time": command.end_time,
+            "command_end_time": item.action.end_time(command),
             "last_update_date_time_utc": item.action.last_update,
         }
         pieces, succeeded = self._parse(outcome, script)

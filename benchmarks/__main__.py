@@ -40,11 +40,11 @@ def _sections(*, quick: bool, repeat: int) -> dict[str, Callable[[], Section]]:
     starts = 1 if quick else max(repeat, _STARTS)
     return {
         "throughput": lambda: throughput.measure(quick=quick, repeat=repeat),
-        "pace": lambda: pace.measure(quick=quick, repeat=repeat),
         "repeating": lambda: repeating.measure(quick=quick),
         "cost": lambda: cost.measure(quick=quick, repeat=repeat),
         "start": lambda: cost.measure_start(repeat=starts),
         "planning": lambda: _planning(quick=quick),
+        "pace": lambda: pace.measure(quick=quick, repeat=repeat),
     }
 
 

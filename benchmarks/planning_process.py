@@ -218,8 +218,9 @@ def _measure(tap: TapDefenderLr) -> dict[str, Any]:
             for planned in stream.read_with:
                 planned.state()
                 items += len(planned.current_plan.items)
+    used = _used(begun, service.seconds)
     left = sum(len(stream.current_plan.left) for stream in tap.selected_streams())
-    return {**_used(begun, service.seconds), "items": items, "left": left}
+    return {**used, "items": items, "left": left}
 
 
 def _measure_state(tap: TapDefenderLr) -> dict[str, Any]:

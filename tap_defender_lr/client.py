@@ -138,14 +138,16 @@ class DefenderClient:
             if not isinstance(page.get("value"), list):
                 raise ServiceError("The list of machine actions cannot be read: the answer holds no list.")
             rows = [row for row in page["value"] if isinstance(row, dict)]
-            known = len(seen)
+            known, number = len(seen), len(rows)
+            is_last = number < PAGE_SIZE and not page.get("@odata.nextLink")
             seen.update(str(row.get("id")) for row in rows)
             yield from rows
-            if len(rows) < PAGE_SIZE and not page.get("@odata.nextLink"):
+            del page, rows  # the next page is as large
+            if is_last:
                 return
             if len(seen) == known:
                 raise ServiceError("The list of machine actions cannot be read: the service sends the same page again.")
-            skip += len(rows) - len(rows) // 100
+            skip += number - number // 100
 
     def machine_action(self, action_id: str) -> dict[str, Any]:
         """One machine action.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from tap_defender_lr.machine_action import MachineAction
+    from tap_defender_lr.planning import StreamState
     from tap_defender_lr.quota.ledger import Ledger
     from tap_defender_lr.settings import ConfiguredAction, Settings
 
@@ -41,8 +42,12 @@ class ActionReader(Protocol):
     def list_from(self) -> str | None:
         """Earliest creation time the listing must hold, or None for all."""
 
-    def needs(self, configured: ConfiguredAction) -> bool:
-        """Whether this configured action has anything that was not read yet."""
+    @property
+    def saved_state(self) -> StreamState:
+        """What earlier runs left."""
+
+    def needs(self, configured: ConfiguredAction, state: StreamState) -> bool:
+        """Whether this configured action has anything that was not read yet, by what earlier runs left."""
 
 
 class Run:
@@ -169,8 +174,10 @@ class Run:
         )
 
     def _configured(self, size: int) -> Iterator[list[MachineAction]]:
-        client, readers = self.client, self._readers()
-        wanted = [entry for entry in self.settings.actions if any(reader.needs(entry) for reader in readers)]
+        client, readers = self.client, [(reader, reader.saved_state) for reader in self._readers()]
+        wanted = [
+            entry for entry in self.settings.actions if any(reader.needs(entry, state) for reader, state in readers)
+        ]
         failures = 0
         for first in range(0, max(len(wanted), 1), size):
             window = OrderedWindow(

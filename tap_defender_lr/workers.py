@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -74,10 +74,8 @@ class _Entry(Generic[_T, _R]):
     number: int
     is_long: bool
     future: Future[_R] | None = None
-
-    @property
-    def is_done(self) -> bool:
-        return self.future is not None and self.future.done()
+    is_done: bool = False
+    held: int = 0
 
 
 class OrderedWindow(Generic[_T, _R]):
@@ -118,6 +116,8 @@ class OrderedWindow(Generic[_T, _R]):
         self._next_number = 0
         self._closed = False
         self._entries: deque[_Entry[_T, _R]] = deque()
+        self._news = threading.Event()
+        """Some work has ended since it was looked for."""
 
     def close(self) -> None:
         """Begin no more items; those that were begun are still handed out."""
@@ -131,7 +131,7 @@ class OrderedWindow(Generic[_T, _R]):
             InterruptedRunError: A signal came.
         """
         while True:
-            working = self._fill()
+            self._fill()
             if not self._entries:
                 return
             entry = self._next_turn()
@@ -141,7 +141,7 @@ class OrderedWindow(Generic[_T, _R]):
                 yield entry.item, entry.future
             else:
                 self._tick()
-                wait(working, timeout=_LOOK_EVERY, return_when=FIRST_COMPLETED)
+                self._news.wait(_LOOK_EVERY)
 
     def _next_turn(self) -> _Entry[_T, _R] | None:
         """The first one that is done, if only long ones are before it."""
@@ -152,24 +152,36 @@ class OrderedWindow(Generic[_T, _R]):
                 break
         return None
 
-    def _fill(self) -> list[Future[_R]]:
-        """Begin as many items as there is room for, and return those that are worked on."""
-        done = [entry.future for entry in self._entries if entry.future is not None and entry.future.done()]
-        # What ends the run is raised when its turn comes; until then it must not cost further calls.
-        if any(isinstance(future.exception(), TapError) for future in done):
-            self.close()
+    def _fill(self) -> None:
+        """Begin as many items as there is room for."""
+        self._news.clear()
+        for entry in self._entries:
+            self._look_at(entry)
         while not self._closed and self._has_room():
-            entry = self._next_entry()
-            if entry is None:
+            begun = self._next_entry()
+            if begun is None:
                 break
-            entry.future = self._begin(entry.item)
-        return [entry.future for entry in self._entries if entry.future is not None and not entry.future.done()]
+            begun.future = self._begin(begun.item)
+            begun.future.add_done_callback(lambda _: self._news.set())
+            self._look_at(begun)
+
+    def _look_at(self, entry: _Entry[_T, _R]) -> None:
+        """See whether the work on an item has ended."""
+        if entry.is_done or entry.future is None or not entry.future.done():
+            return
+        entry.is_done = True
+        error = entry.future.exception()
+        if error is None:
+            entry.held = self._held(entry.future.result())
+        elif isinstance(error, TapError):
+            # What ends the run is raised when its turn comes; until then it must not cost further calls.
+            self.close()
 
     def _has_room(self) -> bool:
-        begun = [entry.future for entry in self._entries if entry.future is not None]
-        done = [future for future in begun if future.done()]
-        held = sum(self._held(future.result()) for future in done if future.exception() is None)
-        return len(begun) - len(done) < self._size and len(begun) < self._size + _AHEAD and held < _AHEAD_BYTES
+        begun = [entry for entry in self._entries if entry.future is not None]
+        working = sum(not entry.is_done for entry in begun)
+        held = sum(entry.held for entry in begun)
+        return working < self._size and len(begun) < self._size + _AHEAD and held < _AHEAD_BYTES
 
     def _next_entry(self) -> _Entry[_T, _R] | None:
         """The next item to begin: a long one that was passed over, if its time has come, or a new one."""

@@ -13,9 +13,10 @@ from tap_defender_lr.streams.planned import PlannedStream
 from tap_defender_lr.streams.reading import Reading
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
     from tap_defender_lr.machine_action import MachineAction
+    from tap_defender_lr.planning import StreamState
     from tap_defender_lr.settings import ConfiguredAction
     from tap_defender_lr.streams.outcome import Outcome
     from tap_defender_lr.streams.planned import Emission
@@ -35,11 +36,11 @@ class CommandResultsStream(PlannedStream, abc.ABC):
         return False
 
     @override
-    def needs(self, configured: ConfiguredAction) -> bool:
-        state, indexes = self.saved_state, configured.command_indexes
+    def needs(self, configured: ConfiguredAction, state: StreamState) -> bool:
+        indexes = configured.command_indexes
         if any(r.action_id.lower() == configured.id and (indexes is None or r.index in indexes) for r in state.retry):
             return True
-        if not super().needs(configured):
+        if not super().needs(configured, state):
             return False
         return indexes is None or any(command_key(configured.id, index) not in state.done for index in indexes)
 
@@ -49,7 +50,7 @@ class CommandResultsStream(PlannedStream, abc.ABC):
             return ()
         settings = self.run.settings
         if settings.actions:
-            chosen = {entry.id: entry.command_indexes for entry in settings.actions}.get(action.id.lower())
+            chosen = self._chosen_indexes.get(action.id.lower())
             commands = [command for command in action.commands if chosen is None or command.index in chosen]
         else:
             commands = [
@@ -58,6 +59,11 @@ class CommandResultsStream(PlannedStream, abc.ABC):
                 if not settings.script_names or (command.script_name or "").casefold() in settings.script_names
             ]
         return [Item(action, command) for command in commands]
+
+    @cached_property
+    def _chosen_indexes(self) -> dict[str, Container[int] | None]:
+        """Configured action → the commands of it that are wanted, None for all."""
+        return {entry.id: entry.command_indexes for entry in self.run.settings.actions}
 
     @property
     @override

@@ -109,8 +109,8 @@ class PlannedStream(WrittenStream, abc.ABC):
     def list_from(self) -> str | None:
         return self.saved_state.list_from(self.run.settings.lookback_days)
 
-    def needs(self, configured: ConfiguredAction) -> bool:
-        return planning.action_key(configured.id) not in self.saved_state.done
+    def needs(self, configured: ConfiguredAction, state: StreamState) -> bool:
+        return planning.action_key(configured.id) not in state.done
 
     @override
     def get_records(self, context: Context | None) -> Iterable[dict[str, Any]]:

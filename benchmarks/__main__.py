@@ -64,7 +64,7 @@ def main() -> int:
     options = _parser().parse_args()
     chosen = _sections(quick=options.quick, repeat=1 if options.quick else options.repeat)
     names = [name for name in chosen if not options.section or name in options.section]
-    begun = time.time()
+    begun, load = time.time(), os.getloadavg()
     try:
         with ThreadPoolExecutor(2 if options.quick else 1) as pool:
             measured = dict(zip(names, pool.map(lambda name: chosen[name](), names), strict=True))
@@ -76,7 +76,7 @@ def main() -> int:
     for section in measured.values():
         console.print(f"\n[bold]{section.title}[/bold]: {section.caption}", highlight=False)
     if options.json is not None:
-        _write_json(options.json, measured, begun)
+        _write_json(options.json, measured, begun, load)
     if options.quick:
         print("\nEvery client did its work, with the calls it takes. The times of a quick run mean nothing.")
     missed = [row for section in measured.values() for row in section.rows if row.bar and not row.is_met]
@@ -101,7 +101,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _write_json(path: Path, measured: dict[str, Section], begun: float) -> None:
+def _write_json(path: Path, measured: dict[str, Section], begun: float, load: tuple[float, ...]) -> None:
     document: dict[str, Any] = {
         "commit": _commit(),
         "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
@@ -109,6 +109,7 @@ def _write_json(path: Path, measured: dict[str, Section], begun: float) -> None:
         "python": platform.python_version(),
         "system": platform.system(),
         "cores": os.cpu_count(),
+        "load_average": {"before": load, "after": os.getloadavg()},
         "sections": {name: asdict(section) for name, section in measured.items()},
     }
     path.write_text(json.dumps(document) + "\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from benchmarks.measuring import WrongError, measuring
 from benchmarks.plot import draw
 from benchmarks.report import Row, Section
 from benchmarks.service import Load
+from tests.markdown import commands_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -69,6 +71,38 @@ def test_a_killed_run_costs_a_few_calls_and_an_unchanged_one_costs_one(measured:
     assert 60 <= tap["killed"]["link_calls"] + tap["resumed"]["link_calls"] <= 60 + 33
     assert [plain["unchanged"][name] for name in ("list_calls", "link_calls", "results")] == [1, 1, 1]
     assert script["unchanged"]["link_calls"] == plain["resumed"]["link_calls"] == 60
+
+
+def test_the_page_is_made_from_what_was_measured(measured: dict[str, Any], tmp_path: Path) -> None:
+    words = commands_of("docs/benchmarks.md")
+    assert words[-1] == ".venv/bin/python -m benchmarks.plot measured.json docs/benchmarks.svg"
+    (runs,) = measured["pace"]["details"].values()
+    pace = {**measured["pace"], "details": {"3000": runs}}
+    file, picture = tmp_path / "measured.json", tmp_path / "benchmarks.svg"
+    file.write_text(json.dumps({"sections": {**measured, "pace": pace}}), encoding="utf-8")
+    done = run("benchmarks.plot", str(file), str(picture))
+    assert done.returncode == 0, done.stderr
+    assert "| link calls per result | 1.00 | 1.00 | 1.00 | | 1.00: met |\n" in done.stdout
+    assert "gives up after 39 results" in picture.read_text(encoding="utf-8")
+
+
+def test_the_page_shows_what_is_measured(measured: dict[str, Any]) -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    assert "](benchmarks.svg)" in page
+    shown = set(re.findall(r"^\| \*\*(.+)\*\* \|", page, re.MULTILINE))
+    assert {"99 results", "killed, and run again", "at the limits of the service"} <= shown
+    assert shown - {"99 results"} <= {section["title"] for section in measured.values()}
+
+
+def test_the_page_names_commands_that_there_are() -> None:
+    modules = re.findall(r"`benchmarks\.(\w+)`", (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"))
+    assert len(modules) == 5
+    for module in modules:
+        assert (ROOT / "benchmarks" / f"{module}.py").is_file()
+    for words in map(shlex.split, commands_of("docs/benchmarks.md")[1:]):
+        told = run(words[2], "--help")
+        assert told.returncode == 0
+        assert all(word in told.stdout for word in words if word.startswith("--"))
 
 
 def test_what_is_measured_beside_it_is_there(measured: dict[str, Any]) -> None:

@@ -43,7 +43,7 @@ constraints: $(INSTALLED)  ## write requirements/*.txt anew; UPGRADE=1 takes the
 	set -e; for loader in $(LOADERS); do \
 		$(UV_COMPILE) $(if $(UPGRADE),--upgrade) requirements/$$loader.in -o requirements/$$loader.txt; done
 
-bench: $(INSTALLED)  ## measure throughput and memory
+bench: $(INSTALLED)  ## the tap beside a script and a plain stream of the SDK, in one table
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove what all of these made, .venv and .demo included

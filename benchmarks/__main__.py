@@ -1,6 +1,6 @@
-"""`python -m benchmarks`: the tap beside sequential scripts, in a table.
+"""`python -m benchmarks`: the tap beside a sequential script and a plain stream of the SDK, in one table.
 
-Exit code 1 if the tap is less than `BAR` times as fast as the quicker script, or if any client did not do its work.
+Exit code 1 if the tap misses what is asked of it, or if any client did not do its work.
 """
 
 from __future__ import annotations
@@ -9,155 +9,115 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
-from benchmarks.measuring import Client, Measurement, WrongError, clients, measure
-from benchmarks.service import Load
-from benchmarks.workload import RESULT_BYTES
+from benchmarks import cost, pace, planning, repeating, tap_process, throughput
+from benchmarks.measuring import WrongError
+from benchmarks.report import Row, Section, table_of
+from benchmarks.service import ROOT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-BAR = 5.0
-_MOST_RESULTS = 99
-_LINK_LATENCY = (0.15, 0.4)
-_BLOB_LATENCY = (0.1, 0.6)
+_STARTS = 9
 
 _DESCRIPTION = """\
-Reads the same results from a simulated service (a process of its own, TLS, latencies as in the field) with the tap and
-with the sequential script that a person would write instead, and prints the medians side by side. Each measurement has
-a fresh service and a fresh ledger of calls; repetitions are interleaved. Needs about ten minutes, Linux or macOS."""
+Reads the same results from a simulated service (a process of its own, TLS) with the sequential script that a person
+would write, with the stream that the SDK's template leads to, and with the tap, and prints the medians side by side.
+Each measurement has a fresh service and a fresh ledger of calls. Needs about 25 minutes, Linux or macOS, and a machine
+that does nothing else."""
 
-Measured = dict[str, list[Measurement]]
+
+def _sections(*, quick: bool, repeat: int) -> dict[str, Callable[[], Section]]:
+    starts = 1 if quick else max(repeat, _STARTS)
+    return {
+        "throughput": lambda: throughput.measure(quick=quick, repeat=repeat),
+        "repeating": lambda: repeating.measure(quick=quick),
+        "cost": lambda: cost.measure(quick=quick, repeat=repeat),
+        "start": lambda: cost.measure_start(repeat=starts),
+        "planning": lambda: _planning(quick=quick),
+        "pace": lambda: pace.measure(quick=quick, repeat=repeat),
+    }
+
+
+def _planning(*, quick: bool) -> Section:
+    print("planning: some minutes" if not quick else "planning", file=sys.stderr)
+    rows = [
+        Row(what, [figure], "", f"less than {bar}" if bar else "", is_met=verdict in {"", "as it should be"})
+        for what, figure, bar, verdict in planning.rows(quick=quick)
+    ]
+    caption = (
+        "The tap alone, each measurement in a process of its own; `python -m benchmarks.planning --help` tells how."
+    )
+    return Section("planning and state", caption, rows)
 
 
 def main() -> int:
     options = _parser().parse_args()
-    load = _load(options)
-    scripts, tap, other_taps = clients()
+    chosen = _sections(quick=options.quick, repeat=1 if options.quick else options.repeat)
+    names = [name for name in chosen if not options.section or name in options.section]
+    begun, load = time.time(), os.getloadavg()
     try:
-        measured = _measure_all(
-            [*scripts, tap, *other_taps],
-            load,
-            1 if options.quick else options.repeat,
-            at_once=os.cpu_count() or 1 if options.quick else 1,
-        )
-    except WrongError as error:
+        with ThreadPoolExecutor(2 if options.quick else 1) as pool:
+            measured = dict(zip(names, pool.map(lambda name: chosen[name](), names), strict=True))
+    except (WrongError, tap_process.WrongError) as error:
         print(error, file=sys.stderr)
         return 1
-    baseline = min(_wall(measured[script.name]) for script in scripts)
-    ratio = baseline / _wall(measured[tap.name])
-    Console(width=None if sys.stdout.isatty() else 120).print(_table(measured, load, baseline))
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(table_of(list(measured.values())))
+    for section in measured.values():
+        console.print(f"\n[bold]{section.title}[/bold]: {section.caption}", highlight=False)
     if options.json is not None:
-        _write_json(options.json, measured, load, ratio)
+        _write_json(options.json, measured, begun, load)
     if options.quick:
-        print("Every client brought every result with the calls it takes. The times of a quick run mean nothing.")
-        return 0
-    verdict = "as it should be" if ratio >= BAR else "too slow"
-    print(f"The tap is {ratio:.1f} times as fast as the quicker script; at least {BAR:g} is asked for: {verdict}.")
-    return 0 if ratio >= BAR else 1
+        print("\nEvery client did its work, with the calls it takes. The times of a quick run mean nothing.")
+    missed = [row for section in measured.values() for row in section.rows if row.bar and not row.is_met]
+    for row in missed:
+        print(f"{row.what}: {row.figures[-1]} is not {row.bar}.", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=_DESCRIPTION)
-    parser.add_argument(
-        "--results",
-        type=_bounded(_MOST_RESULTS),
-        metavar="N",
-        help=f"results to read, at most {_MOST_RESULTS}: with the list that makes the 100 calls of a minute, "
-        f"more would measure how clients wait (default: {_MOST_RESULTS})",
-    )
-    parser.add_argument("--repeat", type=_bounded(100), default=3, metavar="N", help="repetitions (default: 3)")
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="20 results, once, all clients at once, a tenth of the latency: counts only",
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement to a file, too")
+    names = list(_sections(quick=False, repeat=1))
+    parser.add_argument("--section", action="append", choices=names, help="measure only this; may be repeated")
+    parser.add_argument("--repeat", type=_count, default=3, metavar="N", help="repetitions (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="few results, once: checks counts, its times mean nothing")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured to a file, too")
     return parser
 
 
-def _bounded(most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or not 1 <= int(text) <= most:
-            raise argparse.ArgumentTypeError(f"must be a number from 1 to {most}")
-        return int(text)
-
-    return parse
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 100:
+        raise argparse.ArgumentTypeError("must be a number from 1 to 100")
+    return int(text)
 
 
-def _load(options: argparse.Namespace) -> Load:
-    results = options.results or (20 if options.quick else _MOST_RESULTS)
-    scale = 0.1 if options.quick else 1.0
-    low_link, high_link = _LINK_LATENCY
-    low_blob, high_blob = _BLOB_LATENCY
-    return Load(results, (low_link * scale, high_link * scale), (low_blob * scale, high_blob * scale))
-
-
-def _measure_all(all_clients: list[Client], load: Load, repeat: int, *, at_once: int) -> Measured:
-    measured: Measured = {client.name: [] for client in all_clients}
-    with ThreadPoolExecutor(at_once) as pool:
-        for repetition in range(repeat):
-            measurements = pool.map(partial(measure, load=load, seed=repetition), all_clients)
-            for client, measurement in zip(all_clients, measurements, strict=True):
-                measured[client.name].append(measurement)
-                print(f"{repetition + 1}/{repeat}  {client.name}: {measurement.wall_seconds:.1f} s", file=sys.stderr)
-    return measured
-
-
-def _wall(measurements: list[Measurement]) -> float:
-    return median(measurement.wall_seconds for measurement in measurements)
-
-
-def _table(measured: Measured, load: Load, baseline: float) -> Table:
-    repeat = len(next(iter(measured.values())))
-    table = Table(
-        title=f"{load.results} results of {RESULT_BYTES // 1000} KB, {_latency('link', load.link_latency)}, "
-        f"{_latency('blob', load.blob_latency)}, " + (f"medians of {repeat}" if repeat > 1 else "one run"),
-        caption="wall: the whole process (fastest and slowest run); fetch: first link request to last blob "
-        "request, as the service saw them; CPU and peak memory with interpreter and imports",
-    )
-    table.add_column("client")
-    for heading in ("wall s", "times as fast", "fetch s", "CPU s", "peak MB", "list", "link", "blob", "429"):
-        table.add_column(heading, justify="right")
-    for name, measurements in measured.items():
-        walls = [one.wall_seconds for one in measurements]
-        wall = median(walls)
-        counts = measurements[0]  # the same in every run, or it would have been an error
-        table.add_row(
-            name,
-            f"{wall:.1f} ({min(walls):.1f}-{max(walls):.1f})" if repeat > 1 else f"{wall:.1f}",
-            f"{baseline / wall:.1f}",
-            f"{median(one.fetch_seconds for one in measurements):.1f}",
-            f"{median(one.cpu_seconds for one in measurements):.1f}",
-            f"{median(one.peak_bytes for one in measurements) / 1e6:.0f}",
-            *(str(n) for n in (counts.list_calls, counts.link_calls, counts.downloads, counts.throttled)),
-        )
-    return table
-
-
-def _latency(name: str, seconds: tuple[float, float]) -> str:
-    return f"{name} {seconds[0] * 1000:.0f}-{seconds[1] * 1000:.0f} ms"
-
-
-def _write_json(path: Path, measured: Measured, load: Load, ratio: float) -> None:
-    document = {
-        "load": asdict(load),
+def _write_json(path: Path, measured: dict[str, Section], begun: float, load: tuple[float, ...]) -> None:
+    document: dict[str, Any] = {
+        "commit": _commit(),
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
+        "minutes": round((time.time() - begun) / 60, 1),
         "python": platform.python_version(),
         "system": platform.system(),
-        "ratio": ratio,
-        "clients": {name: [asdict(one) for one in measurements] for name, measurements in measured.items()},
+        "cores": os.cpu_count(),
+        "load_average": {"before": load, "after": os.getloadavg()},
+        "sections": {name: asdict(section) for name, section in measured.items()},
     }
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(document) + "\n", encoding="utf-8")
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False).stdout.strip()
 
 
 if __name__ == "__main__":

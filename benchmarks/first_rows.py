@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = 50
-_LINK_LATENCY, _BLOB_LATENCY = (0.15, 0.4), (0.1, 0.6)
 _MAX_SECONDS = 600
 _RUN = "meltano run tap-defender-lr target-postgres"
 
@@ -106,7 +105,7 @@ def main() -> int:
     )
     quick = parser.parse_args().quick
     results = 5 if quick else RESULTS
-    load = Load(results, (0.0, 0.0), (0.0, 0.0)) if quick else Load(results, _LINK_LATENCY, _BLOB_LATENCY)
+    load = Load(results, link_latency=(0.0, 0.0), blob_latency=(0.0, 0.0)) if quick else Load(results)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="first-rows-")))
         database = new_server()

@@ -103,10 +103,10 @@ def measure(case: Case) -> Peak:
     Raises:
         WrongError: It failed, or did not bring every result once.
     """
-    return run_tap(_tenant(case), {}, name=case.name, results=case.results)
+    return run_tap(make_tenant(case), {}, name=case.name, results=case.results)
 
 
-def _tenant(case: Case) -> Tenant:
+def make_tenant(case: Case) -> Tenant:
     tenant = Tenant(TENANT_ID, [App(CLIENT_ID, CLIENT_SECRET)])
     start = time.time() - 86_400
     for number in range(case.results):

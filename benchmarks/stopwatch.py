@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-_MAX_SECONDS = 300
+_MAX_SECONDS = 1200
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The tap as a process of its own against a simulated service: what it takes of the machine."""
+"""The tap, or a program beside it, as a process of its own against a simulated service: what it takes."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ def run_tap(
     name: str,
     results: int,
     program: Sequence[str] = ("-m", "tap_defender_lr", "--config", "{config}"),
+    mark: bytes = b'"result_status":"fetched"',
     environment: Mapping[str, str] | None = None,
 ) -> Peak:
     """Run the tap once as a process of its own, with a quota that does not bind; its output is thrown away.
@@ -53,6 +54,7 @@ def run_tap(
         name: Of the case, for errors.
         results: How many it has to bring.
         program: Arguments of the interpreter, for something else than the tap; `{config}` is the file with settings.
+        mark: What stands in each line that brings a result, and in no other.
         environment: Variables to add.
 
     Raises:
@@ -66,7 +68,7 @@ def run_tap(
             config = folder / "config.json"
             more = {**_LIMITS, **settings, "quota_store": str(folder / "quota.sqlite")}
             config.write_text(json.dumps({**simulator.settings(), **more}), encoding="utf-8")
-            reader = pool.submit(_count_results, pipe)
+            reader = pool.submit(_count_results, pipe, mark)
             # The stopwatch is small: on Linux a program's peak is never less than that of its parent.
             watch = Path(__file__).parent / "stopwatch.py"
             done = subprocess.run(
@@ -87,7 +89,7 @@ def run_tap(
     return Peak(**used)
 
 
-def _count_results(pipe: Path) -> int:
+def _count_results(pipe: Path, mark: bytes) -> int:
     """Reads everything, and keeps nothing but the number of results that were read well."""
     with pipe.open("rb") as lines:
-        return sum(b'"result_status":"fetched"' in line for line in lines)
+        return sum(mark in line for line in lines)

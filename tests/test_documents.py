@@ -119,7 +119,11 @@ def test_meltano_knows_every_setting(plugin: dict[str, Any]) -> None:
         for name, schema in generate.definitions().items()
     ]
     assert plugin["settings"] == expected
-    assert [entry["name"] for entry in expected if "sensitive" in entry] == ["client_secret", "certificate_password"]
+    assert [entry["name"] for entry in expected if "sensitive" in entry] == [
+        "client_secret",
+        "certificate_password",
+        "quota_store",
+    ]
     assert plugin["settings_group_validation"] == [
         ["tenant_id", "client_id", "client_secret"],
         ["tenant_id", "auth_method", "client_id", "certificate_path"],

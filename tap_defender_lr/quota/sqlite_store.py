@@ -102,7 +102,7 @@ class SqliteStore:
 def _sqlite(path: Path | None) -> Engine:
     url = URL.create("sqlite", database=str(path) if path else None)
     engine = create_engine(url, poolclass=StaticPool, connect_args={"timeout": 30, "check_same_thread": False})
-    event.listen(engine, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
         with engine.begin() as connection:
@@ -116,3 +116,10 @@ def _sqlite(path: Path | None) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None  # transactions are begun by the listener of `begin`
+    # What is written survives the process, but not a crash of the machine, in which case a new file is begun. To wait
+    # for the disk at each call would make the ledger slower than the service.
+    connection.execute("PRAGMA synchronous = OFF")

@@ -315,7 +315,8 @@ def make_plan(
         key = action_key(action.id) if state.open or explicit or not is_final else ""
         was_open = key in state.open
         is_wanted = explicit or is_near or was_open
-        if not (is_wanted or replaces or action.id in failing):
+        # One that is not final is remembered, however late the service lists it: its end may not move its last update.
+        if is_final and not (is_wanted or replaces or action.id in failing):
             continue  # it was done long ago
         items = items_of(action)
         if items is None:

@@ -117,6 +117,15 @@ def test_an_action_seen_open_is_read_whenever_it_ends_even_if_its_last_update_do
     assert (final["open"], keys(plan([ended], final))) == ([], [])
 
 
+def test_an_open_action_that_is_listed_late_is_remembered_like_any_other() -> None:
+    """A stream that looks further back for another one, or a filter that was widened, finds it after the bookmark."""
+    before = read_all(plan([action("a", NOON)]))
+    late = plan([action("a", NOON), action("b", NOON - 2 * HOUR, status="Pending")], before)
+    assert (keys(late), late.waiting) == ([], 1)
+    ended = plan([action("a", NOON), action("b", NOON - 2 * HOUR)], late.state())
+    assert keys(ended) == ["b0"]
+
+
 def test_an_open_action_with_two_commands_that_is_interrupted_between_them() -> None:
     old = NOON - 3 * 24 * HOUR
     state = read_all(plan([action("w", old, status="Pending"), action("a", NOON)]))

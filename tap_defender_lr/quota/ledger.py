@@ -15,6 +15,8 @@ import logging
 import math
 import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from tap_defender_lr.errors import QuotaStoreError
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
 from tap_defender_lr.quota.tables import CALLS, GATES
+from tap_defender_lr.workers import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,6 +37,8 @@ MAX_CALL_SECONDS = 120.0
 MAX_GATE_SECONDS = HOUR + MINUTE
 _PROBE_POLL_SECONDS = 0.5
 _TOLD_SECONDS = 30.0
+_LOOK_SECONDS = 2.0
+"""How long a figure for the log is waited for."""
 _OPEN = 0.0
 """`closed_until` of a gate that lets everybody through."""
 
@@ -84,6 +89,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._told = 0.0
         self._seen: tuple[float, list[float]] | None = None
+        self._look: Future[tuple[float, list[float]]] | None = None
 
     def close(self) -> None:
         self._store.close()
@@ -153,16 +159,18 @@ class Ledger:
     def _past_calls(self) -> tuple[float, list[float]] | None:
         """Now, and when the calls were made that some window holds; as last seen, while the store is away.
 
-        Only people look at it, so nobody waits for it.
+        Only people look at it, so nobody waits for it: whoever writes the log must hear a signal.
         """
 
         def work(account: Account) -> tuple[float, list[float]]:
             bounds = {"name": account.name, "after": account.now - self._longest}
             return account.now, list(account.database.execute(_PAST, bounds).scalars())
 
+        if self._look is None or self._look.done():
+            self._look = start(lambda: self._store.transact(self._account, work, patient=False))
         try:
-            self._seen = self._store.transact(self._account, work, patient=False)
-        except QuotaStoreError as error:
+            self._seen = self._look.result(_LOOK_SECONDS)
+        except (QuotaStoreError, NotYetError) as error:
             logger.debug("The ledger of calls does not answer: %s", error)
         return self._seen
 

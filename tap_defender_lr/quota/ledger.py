@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 MAX_CALL_SECONDS = 120.0
 """No call takes longer from its reservation to its arrival at the service."""
+_FRESH_SECONDS = 60.0
+"""From then on a call that was not sent yet may arrive later than that: its process was stopped, or signed in."""
 MAX_GATE_SECONDS = HOUR + MINUTE
 _PROBE_POLL_SECONDS = 0.5
 _TOLD_SECONDS = 30.0
@@ -63,11 +65,18 @@ class Reservation:
     Attributes:
         until: Unix seconds at which it is sent at the latest.
         probe: It finds out whether the service takes calls again.
+        booked_at: Unix seconds by the clock of this machine.
     """
 
     id: int
     until: float
     probe: bool = False
+    booked_at: float = 0.0
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is too late to send the call: settle it, and ask for another one."""
+        return time.time() - self.booked_at > _FRESH_SECONDS
 
 
 class Ledger:
@@ -185,7 +194,7 @@ class Ledger:
         if is_probe:
             _set_gate(account, closed_until=account.now, probe_until=until)
         booked = account.database.execute(_BOOK, {"account": account.name, "until": until})
-        return Reservation(booked.scalar_one(), until, is_probe)
+        return Reservation(booked.scalar_one(), until, is_probe, time.time())
 
     def _seconds_until_free(self, account: Account) -> float:
         untils = account.database.execute(self._last_ones, {"name": account.name}).one()

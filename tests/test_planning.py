@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from tap_defender_lr import machine_action, timestamps
+from tap_defender_lr.packing import BLOCK, Block
 from tap_defender_lr.planning import (
     RETRY_SECONDS,
     Item,
@@ -179,6 +181,31 @@ def test_the_newest_result_that_was_read_before_is_known_for_each_device() -> No
     again = make_plan(listed, StreamState.from_state(first.state()), items, now=float(NOON), replaces=True)
     assert keys(again) == ["b10"]
     assert again.newest == {("a", "script"): (timestamps.from_unix(NOON - 8000), "a2")}
+
+
+def test_what_was_read_long_ago_is_unpacked_once_in_whatever_order_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices of a campaign answer in any order. To unpack a block for each of them would take longer than the run."""
+
+    def items(action: MachineAction) -> Sequence[Item]:
+        return [replace(item, replaces=(action.id, "script")) for item in items_of(action)]
+
+    block, listed, unpacked = Block(), [], list[bytes]()
+    for number in range(BLOCK * 100):
+        block = Block() if block.is_full else block
+        ended = timestamps.from_unix(NOON - 10**6 - number * 7919 % 99_991)
+        sent = {"id": f"x{number}", "status": "Succeeded", "lastUpdateDateTimeUtc": ended, "commands": [{"index": 0}]}
+        listed.append(machine_action.from_api(sent, block))
+    decompress = zlib.decompress
+
+    def counting(packed: bytes) -> bytes:
+        unpacked.append(packed)
+        return decompress(packed)
+
+    monkeypatch.setattr(zlib, "decompress", counting)
+    state = StreamState(bookmark=timestamps.from_unix(NOON))
+    found = make_plan(filter(None, listed), state, items, now=float(NOON), replaces=True)
+    assert len(found.newest) == len(listed)
+    assert len(unpacked) == 100
 
 
 def test_done_is_bounded_by_the_overlap() -> None:

@@ -90,7 +90,8 @@ class Reading:
                 failed.setdefault(item.fingerprint, []).append((stream, item))
         new = [zip(repeat(stream), stream.current_plan.new) for stream in self.streams]
         # One that has failed for some streams and is new to others has its turn as a new one.
-        shared = {item.fingerprint for stream in self.streams for item in stream.current_plan.new} if failed else set()
+        every = (item.fingerprint for stream in self.streams for item in stream.current_plan.new) if failed else ()
+        shared = {fingerprint for fingerprint in every if fingerprint in failed}
         for parts in sorted(failed.values(), key=lambda parts: parts[0][1].order):
             if parts[0][1].fingerprint not in shared:
                 yield self._job(parts, is_retry=True)

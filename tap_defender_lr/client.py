@@ -66,6 +66,7 @@ class _Meaning(enum.Enum):
     ABSENT = "there is no such thing"
     THROTTLE = "everybody waits"
     REPEAT = "try again a little later"
+    NOT_SENT = "ask the ledger again"
     REFUSE = "stop: the service does not want this request"
 
 
@@ -198,6 +199,8 @@ class DefenderClient:
             answer = self._call(request, refused_token, throttled)
             if answer.meaning is _Meaning.TAKE:
                 return answer.document
+            if answer.meaning is _Meaning.NOT_SENT:
+                continue
             if answer.meaning is _Meaning.ABSENT:
                 raise NotFoundError(answer.reason)
             if answer.meaning is _Meaning.DENY:
@@ -235,6 +238,8 @@ class DefenderClient:
         try:
             # Only now, since the wait for the quota may have taken an hour.
             token = self._credential.token(refused=refused_token)
+            if reservation.is_stale:
+                return _Answer(_Meaning.NOT_SENT, "the sign-in took long, or this process was stopped")
             with self._counting:
                 self.calls += 1
             response = self._session.get(

@@ -9,7 +9,7 @@ from typing import Any
 
 from tap_defender_lr.text import clean
 
-BLOCK = 100
+BLOCK = 25
 """Values that are compressed together: what they have in common is kept once."""
 
 
@@ -47,7 +47,7 @@ def _write(value: Any) -> bytes:
         return pickle.dumps(clean(value), pickle.HIGHEST_PROTOCOL)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)
 def _unpack(packed: bytes) -> list[bytes]:
     """Neighbours are read one after the other, so the last few blocks are kept unpacked."""
     values: list[bytes] = pickle.loads(zlib.decompress(packed))  # noqa: S301

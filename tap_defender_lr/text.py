@@ -88,7 +88,10 @@ def column_text(value: object) -> str | None:
     """A text column: clean, null when empty, and the plain text of what is no text."""
     if isinstance(value, str):
         return clean_text(value) or None
-    return None if value is None or isinstance(value, (dict, list)) else clean_text(str(value))
+    if value is None or isinstance(value, (dict, list)):
+        return None
+    number = clean(value)  # NaN is none
+    return None if number is None else str(number)
 
 
 def cut(text: str, max_bytes: int) -> tuple[str, bool]:

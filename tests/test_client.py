@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,13 +19,13 @@ from tap_defender_lr.errors import (
 )
 from tap_defender_lr.lifetime import Lifetime
 from tap_defender_lr.quota import HOUR, MINUTE, Rate
-from tap_defender_lr.quota.ledger import Ledger
+from tap_defender_lr.quota.ledger import Ledger, Reservation
 from tap_defender_lr.quota.sqlite_store import SqliteStore
 from tap_defender_lr.settings import JSON_SCHEMA, Settings
 from tests.conftest import NOON, World, action_id
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 class Clock:
@@ -74,6 +75,21 @@ def test_list_with_documented_filter_fields_only(side: Side) -> None:
     (call,) = side.simulator.calls("list")
     assert "lastUpdate" not in call.query
     assert "2020-01-01T00%3A00%3A00Z" in call.query
+
+
+def test_a_call_that_is_not_sent_in_time_is_booked_again(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped, or waited long for its sign-in, would send it when its booking counts no more."""
+    acquire, stopped_for = side.ledger.acquire, [200.0, 0.0]
+
+    def stopped(wait: Callable[[float], None]) -> Reservation:
+        reservation = acquire(wait)
+        return replace(reservation, booked_at=reservation.booked_at - stopped_for.pop(0))
+
+    monkeypatch.setattr(side.ledger, "acquire", stopped)
+    assert side.link().startswith("https://")
+    assert stopped_for == []
+    assert len(side.simulator.calls("link")) == side.client.calls == 1
+    assert side.ledger.left() == {MINUTE: 98, HOUR: 1498}
 
 
 def test_pages_overlap_and_end_with_a_short_one(side: Side, monkeypatch: pytest.MonkeyPatch, world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from tap_defender_lr import machine_action, timestamps
+from tap_defender_lr.packing import BLOCK, Block
 from tap_defender_lr.planning import (
     RETRY_SECONDS,
     Item,
@@ -117,6 +119,15 @@ def test_an_action_seen_open_is_read_whenever_it_ends_even_if_its_last_update_do
     assert (final["open"], keys(plan([ended], final))) == ([], [])
 
 
+def test_an_open_action_that_is_listed_late_is_remembered_like_any_other() -> None:
+    """A stream that looks further back for another one, or a filter that was widened, finds it after the bookmark."""
+    before = read_all(plan([action("a", NOON)]))
+    late = plan([action("a", NOON), action("b", NOON - 2 * HOUR, status="Pending")], before)
+    assert (keys(late), late.waiting) == ([], 1)
+    ended = plan([action("a", NOON), action("b", NOON - 2 * HOUR)], late.state())
+    assert keys(ended) == ["b0"]
+
+
 def test_an_open_action_with_two_commands_that_is_interrupted_between_them() -> None:
     old = NOON - 3 * 24 * HOUR
     state = read_all(plan([action("w", old, status="Pending"), action("a", NOON)]))
@@ -170,6 +181,31 @@ def test_the_newest_result_that_was_read_before_is_known_for_each_device() -> No
     again = make_plan(listed, StreamState.from_state(first.state()), items, now=float(NOON), replaces=True)
     assert keys(again) == ["b10"]
     assert again.newest == {("a", "script"): (timestamps.from_unix(NOON - 8000), "a2")}
+
+
+def test_what_was_read_long_ago_is_unpacked_once_in_whatever_order_it_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices of a campaign answer in any order. To unpack a block for each of them would take longer than the run."""
+
+    def items(action: MachineAction) -> Sequence[Item]:
+        return [replace(item, replaces=(action.id, "script")) for item in items_of(action)]
+
+    block, listed, unpacked = Block(), [], list[bytes]()
+    for number in range(BLOCK * 100):
+        block = Block() if block.is_full else block
+        ended = timestamps.from_unix(NOON - 10**6 - number * 7919 % 99_991)
+        sent = {"id": f"x{number}", "status": "Succeeded", "lastUpdateDateTimeUtc": ended, "commands": [{"index": 0}]}
+        listed.append(machine_action.from_api(sent, block))
+    decompress = zlib.decompress
+
+    def counting(packed: bytes) -> bytes:
+        unpacked.append(packed)
+        return decompress(packed)
+
+    monkeypatch.setattr(zlib, "decompress", counting)
+    state = StreamState(bookmark=timestamps.from_unix(NOON))
+    found = make_plan(filter(None, listed), state, items, now=float(NOON), replaces=True)
+    assert len(found.newest) == len(listed)
+    assert len(unpacked) == 100
 
 
 def test_done_is_bounded_by_the_overlap() -> None:

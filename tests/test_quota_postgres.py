@@ -15,8 +15,8 @@ import pytest
 from sqlalchemy import make_url
 
 from defender_simulator import Rule, Simulator
-from tap_defender_lr.errors import QuotaStoreError
-from tap_defender_lr.quota import HOUR, MINUTE, Rate
+from tap_defender_lr.errors import InterruptedRunError, QuotaStoreError
+from tap_defender_lr.quota import HOUR, MINUTE, Rate, postgres_store
 from tap_defender_lr.quota.ledger import MAX_CALL_SECONDS, Ledger, Reservation
 from tap_defender_lr.quota.postgres_store import PostgresStore
 from tests.meltano_project import Database, new_database
@@ -214,6 +214,74 @@ class TestAway:
         assert ledger.left() == {MINUTE: 1}
         assert 0 < ledger.forecast(2) <= MINUTE
         ledger.close()
+
+    def test_a_transaction_that_hangs_is_cut_off(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A frozen server whose host still answers ends no wait, nor does a pooler that is told to hold everybody."""
+        monkeypatch.setattr(postgres_store, "HANGING_SECONDS", 1.0)
+        naps, pauses = ["SELECT pg_sleep(6)"], list[float]()
+
+        def nap(account: Account) -> None:
+            if naps:
+                account.database.exec_driver_sql(naps.pop())
+
+        hanging = store(database.uri, pauses.append)
+        began = time.monotonic()
+        hanging.transact("hanging", lambda _: None)
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(hanging.transact, "hanging", nap)
+            while not pauses:
+                assert time.monotonic() - began < 4
+                time.sleep(0.05)
+            monkeypatch.undo()
+            found.result()
+        hanging.close()
+
+    def test_a_figure_for_the_log_does_not_wait(self, ledgers: Callable[..., Ledger], database: Database) -> None:
+        """The thread that writes the log is the one that hears signals."""
+        ledger, hanging = ledgers(Rate(2, MINUTE)), store(database.uri)
+        ledger.settle(ledger.acquire(fail))
+        assert ledger.left() == {MINUTE: 1}
+
+        def look(_account: Account) -> float:
+            began = time.monotonic()
+            assert ledger.left() == {MINUTE: 1}
+            return time.monotonic() - began
+
+        assert hanging.transact(ACCOUNT, look) < 5
+        hanging.close()
+        assert ledger.left() == {MINUTE: 1}
+
+    def test_a_signal_ends_the_wait_for_another_thread(self, database: Database) -> None:
+        def stop(_seconds: float) -> None:
+            raise InterruptedRunError
+
+        busy = store(database.uri, stop)
+        with ThreadPoolExecutor(1) as pool:
+
+            def wait(_account: Account) -> None:
+                with pytest.raises(InterruptedRunError):
+                    pool.submit(busy.transact, ACCOUNT, lambda _: None).result(5)
+
+            busy.transact(ACCOUNT, wait)
+        busy.close()
+
+    def test_after_a_failover_another_connection_is_made(self) -> None:
+        """The old one may still lead to a server that answers, but does not write any more."""
+        database, pauses = new_database(), list[float]()
+
+        def fail_over(seconds: float) -> None:
+            assert not pauses
+            pauses.append(seconds)
+            database.execute(f"SET TRANSACTION READ WRITE; {read_only} = off")
+
+        read_only = f"ALTER DATABASE {make_url(database.uri).database} SET default_transaction_read_only"
+        moved = store(database.uri, fail_over)
+        moved.transact(ACCOUNT, lambda _: None)
+        moved.close()
+        database.execute(f"{read_only} = on")
+        moved.transact(ACCOUNT, lambda _: None)
+        moved.close()
+        assert pauses == [1.0]
 
     def test_a_role_without_rights_is_told_at_once(self, database: Database) -> None:
         database.execute("CREATE ROLE nobody LOGIN; CREATE SCHEMA closed")

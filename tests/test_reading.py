@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -97,3 +99,17 @@ def test_what_is_to_be_read_is_made_when_its_turn_comes(monkeypatch: pytest.Monk
     )
     next(emissions)
     assert 1 <= len(made) <= 20
+
+
+def test_one_that_has_failed_before_makes_nobody_remember_all_the_others() -> None:
+    one = put_file("b", NOON)
+    many = [replace(one, id=f"{number:05d}") for number in range(10_000)]
+    state = StreamState(retry=(Retry("b", 0, RETRY_BEGAN, one.creation),))
+    plan = make_plan([one, *many], state, lambda action: [Item(action, action.commands[0])], now=NOON + 1000.0)
+    wanting = SimpleNamespace(name="a", current_plan=plan, wants_files=False)
+    tracemalloc.start()
+    first = next(Reading(run(), [wanting])._jobs())  # type: ignore[list-item]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert first.is_retry
+    assert peak < 300_000

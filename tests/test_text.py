@@ -74,7 +74,18 @@ def test_cleaned_text_is_valid_utf8_without_nul(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "column"), [("", None), ("\x00", None), (None, None), ("x", "x"), (5, "5"), (["x"], None), ({}, None)]
+    ("value", "column"),
+    [
+        ("", None),
+        ("\x00", None),
+        (None, None),
+        (float("nan"), None),
+        ("x", "x"),
+        (5, "5"),
+        (True, "True"),
+        (["x"], None),
+        ({}, None),
+    ],
 )
 def test_column_text(value: object, column: str | None) -> None:
     assert column_text(value) == column

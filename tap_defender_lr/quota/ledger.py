@@ -15,6 +15,8 @@ import logging
 import math
 import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,7 @@ from sqlalchemy import bindparam, delete, insert, select, update
 from tap_defender_lr.errors import QuotaStoreError
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
 from tap_defender_lr.quota.tables import CALLS, GATES
+from tap_defender_lr.workers import start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,9 +34,13 @@ if TYPE_CHECKING:
 
 MAX_CALL_SECONDS = 120.0
 """No call takes longer from its reservation to its arrival at the service."""
+_FRESH_SECONDS = 60.0
+"""From then on a call that was not sent yet may arrive later than that: its process was stopped, or signed in."""
 MAX_GATE_SECONDS = HOUR + MINUTE
 _PROBE_POLL_SECONDS = 0.5
 _TOLD_SECONDS = 30.0
+_LOOK_SECONDS = 2.0
+"""How long a figure for the log is waited for."""
 _OPEN = 0.0
 """`closed_until` of a gate that lets everybody through."""
 
@@ -58,11 +65,18 @@ class Reservation:
     Attributes:
         until: Unix seconds at which it is sent at the latest.
         probe: It finds out whether the service takes calls again.
+        booked_at: Unix seconds by the clock of this machine.
     """
 
     id: int
     until: float
     probe: bool = False
+    booked_at: float = 0.0
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is too late to send the call: settle it, and ask for another one."""
+        return time.time() - self.booked_at > _FRESH_SECONDS
 
 
 class Ledger:
@@ -84,6 +98,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._told = 0.0
         self._seen: tuple[float, list[float]] | None = None
+        self._look: Future[tuple[float, list[float]]] | None = None
 
     def close(self) -> None:
         self._store.close()
@@ -153,16 +168,18 @@ class Ledger:
     def _past_calls(self) -> tuple[float, list[float]] | None:
         """Now, and when the calls were made that some window holds; as last seen, while the store is away.
 
-        Only people look at it, so nobody waits for it.
+        Only people look at it, so nobody waits for it: whoever writes the log must hear a signal.
         """
 
         def work(account: Account) -> tuple[float, list[float]]:
             bounds = {"name": account.name, "after": account.now - self._longest}
             return account.now, list(account.database.execute(_PAST, bounds).scalars())
 
+        if self._look is None or self._look.done():
+            self._look = start(lambda: self._store.transact(self._account, work, patient=False))
         try:
-            self._seen = self._store.transact(self._account, work, patient=False)
-        except QuotaStoreError as error:
+            self._seen = self._look.result(_LOOK_SECONDS)
+        except (QuotaStoreError, NotYetError) as error:
             logger.debug("The ledger of calls does not answer: %s", error)
         return self._seen
 
@@ -177,7 +194,7 @@ class Ledger:
         if is_probe:
             _set_gate(account, closed_until=account.now, probe_until=until)
         booked = account.database.execute(_BOOK, {"account": account.name, "until": until})
-        return Reservation(booked.scalar_one(), until, is_probe)
+        return Reservation(booked.scalar_one(), until, is_probe, time.time())
 
     def _seconds_until_free(self, account: Account) -> float:
         untils = account.database.execute(self._last_ones, {"name": account.name}).one()

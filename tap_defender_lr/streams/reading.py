@@ -91,7 +91,7 @@ class Reading:
                 failed.setdefault(item.fingerprint, []).append((stream, item))
         # One that has failed for some streams and is new to others has its turn as a new one.
         new = chain.from_iterable(stream.current_plan.new for stream in self.streams) if failed else ()
-        shared = failed.keys() & (item.fingerprint for item in new)
+        shared = {item.fingerprint for item in new if item.fingerprint in failed}
         for parts in sorted(failed.values(), key=lambda parts: parts[0][1].order):
             if parts[0][1].fingerprint not in shared:
                 yield self._job(parts, is_retry=True)

@@ -140,7 +140,7 @@ class TestRules:
         ledger = ledgers(Rate(1, MINUTE))
         ledger.settle(ledger.acquire(fail))
         database.execute("UPDATE tap_defender_lr_calls SET until = until + 7200")
-        outcome = ledger.reserve()
+        outcome = ledgers(Rate(1, MINUTE)).reserve()
         assert isinstance(outcome, float)
         assert outcome <= MINUTE + MAX_CALL_SECONDS
 

@@ -97,6 +97,7 @@ class Ledger:
         self._last_ones = select(*(_NEWEST_FIRST.offset(rate.calls - 1).scalar_subquery() for rate in self._rates))
         self._lock = threading.Lock()
         self._told = 0.0
+        self._tidied = -math.inf
         self._seen: tuple[float, list[float]] | None = None
         self._look: Future[tuple[float, list[float]]] | None = None
 
@@ -184,7 +185,8 @@ class Ledger:
         return self._seen
 
     def _reserve(self, account: Account) -> Reservation | float:
-        account = self._tidy(account)
+        if abs(account.now - self._tidied) >= MINUTE:
+            account = self._tidy(account)
         is_probe = account.closed_until != _OPEN
         probed_for = _PROBE_POLL_SECONDS if account.probe_until > account.now else 0.0
         longest_wait = max(account.closed_until - account.now, probed_for, self._seconds_until_free(account))
@@ -208,6 +210,7 @@ class Ledger:
     def _tidy(self, account: Account) -> Account:
         """Forget what no window holds any more, and bring back what a clock that was set back left in the future."""
         now, latest = account.now, account.now + MAX_CALL_SECONDS
+        self._tidied = now
         account.database.execute(_FORGET, {"name": account.name, "before": now - self._longest})
         account.database.execute(_BRING_BACK, {"name": account.name, "latest": latest, "now": now})
         closed_until = min(account.closed_until, now + MAX_GATE_SECONDS)

@@ -204,6 +204,8 @@ def _measure(tap: TapDefenderLr) -> dict[str, Any]:
     service = tap.run.client
     assert isinstance(service, Service)
     items = 0
+    list(tap.run.batches())  # kept for all streams
+    listed = time.process_time() - begun - service.seconds
     for stream in _groups(tap):
         for actions in tap.run.batches():
             for planned in stream.read_with:
@@ -220,7 +222,7 @@ def _measure(tap: TapDefenderLr) -> dict[str, Any]:
                 items += len(planned.current_plan.items)
     used = _used(begun, service.seconds)
     left = sum(len(stream.current_plan.left) for stream in tap.selected_streams())
-    return {**used, "items": items, "left": left}
+    return {**used, "listing_cpu_seconds": listed, "items": items, "left": left}
 
 
 def _measure_state(tap: TapDefenderLr) -> dict[str, Any]:

@@ -8,6 +8,9 @@ UV_COMPILE := $(BIN)/uv pip compile --quiet --no-python-downloads --universal --
 
 LOADERS := $(patsubst requirements/%.in,%,$(wildcard requirements/*.in))
 
+# The tests start the tap hundreds of times: it need not be compiled each time, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint generate docs build constraints bench clean
 

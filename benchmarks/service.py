@@ -81,6 +81,7 @@ class Service:
     """A context manager around the process."""
 
     def __init__(self, load: Load, seed: int = 0) -> None:
+        self.load = load
         self._command = [sys.executable, "-m", "benchmarks.service", json.dumps({"seed": seed, **asdict(load)})]
         self.settings: dict[str, Any] = {}
         self.environment: dict[str, str] = {}

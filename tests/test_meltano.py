@@ -116,7 +116,7 @@ def test_a_first_look_with_the_environment_dev(project: Project) -> None:
 def test_defaults_reach_the_tap(project: Project) -> None:
     (plugin,) = yaml.safe_load((project.directory / "meltano.yml").read_text(encoding="utf-8"))["plugins"]["extractors"]
     defaults = {entry["name"]: entry["value"] for entry in plugin["settings"] if "value" in entry}
-    defaults |= {"max_run_minutes": 12, "quota_store": str(project.directory / "quota.sqlite")}
+    defaults |= {"max_run_minutes": 12, "quota_store": "*****"}
     assert json.loads(project.meltano("--environment=prod", "config", "print", TAP)) == defaults
     dev = json.loads(project.meltano("--environment=dev", "config", "print", TAP))
     assert dev["api_url"] == "https://localhost:9444"
@@ -328,6 +328,6 @@ def test_tenants_side_by_side(project: Project, database: Database) -> None:
         project.run(run_them)
         assert calls(first) == calls(second) == ["list"]
     with contextlib.closing(sqlite3.connect(project.directory / "quota.sqlite")) as ledger:
-        spent = dict(ledger.execute("select account, count(*) from calls group by account").fetchall())
+        spent = dict(ledger.execute("select account, count(*) from tap_defender_lr_calls group by account").fetchall())
     # The two lists and the results of each.
     assert sorted(spent.values()) == [5, 10]

@@ -35,7 +35,7 @@ PAGES = {
         "meltano",
         "many-tenants",
     ],
-    "Understand": ["how-it-works", "quota", "what-happens-when", "security", "benchmarks"],
+    "Understand": ["how-it-works", "quota", "what-happens-when", "security", "benchmarks", "scaling"],
     "Build": ["simulator", "contributing", "security-policy", "changelog"],
 }
 #: Pages that only point to a file of the repository: here they hold its text.

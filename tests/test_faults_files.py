@@ -148,4 +148,4 @@ def test_nobody_waits_for_a_large_file(world: World, make_cli: Callable[..., Cli
     assert links == 5
 
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="signals are of POSIX")]

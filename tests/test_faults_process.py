@@ -136,6 +136,7 @@ class TestKill:
             cli.environment["TMPDIR"] = str(tmp_path / "spool")
             yield cli
 
+    @pytest.mark.slow
     def test_four_points(self, world: World, cli: Cli) -> None:
         self.kill_again_and_again(world, cli, ("link", "bytes", "list", "records"), random.Random(4))
 
@@ -223,6 +224,7 @@ class TestKill:
         self.asked |= asked.keys()
 
 
+@pytest.mark.slow
 class TestProcessesOfOneApp:
     """They share one ledger, so the service never sees more calls than it allows, whoever is killed."""
 
@@ -267,7 +269,6 @@ class TestProcessesOfOneApp:
         assert all(loader.state is not None for loader in loaders)
         assert sum(len(loader.results) for loader in loaders) >= limit - 9 - number - 16
 
-    @pytest.mark.slow
     def test_a_minute_passes(self, world: World, make_cli: Callable[..., Cli]) -> None:
         for action in range(1, 15):
             world.add(action)
@@ -355,6 +356,7 @@ class TestLedger:
         self.check(world, make_cli, max_run_minutes=1)
 
 
+@pytest.mark.slow
 @on_unix_only
 class TestDiskFull:
     def run_with_limit(self, cli: Cli, limit: int, **arguments: Any) -> tuple[int, Loader, str]:

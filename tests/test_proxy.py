@@ -19,6 +19,7 @@ from tests.intercepting_proxy import InterceptingProxy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
 LEGS = ("login", "api", "blob")
 PASSWORD = "pass-word-Of-The-Proxy"
 RESULTS = 3

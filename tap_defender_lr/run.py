@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import weakref
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -74,14 +75,18 @@ class Run:
         from tap_defender_lr.quota.setting import open_store  # noqa: PLC0415
 
         settings = self.settings
-        return Ledger(
-            open_store(settings.quota_store, pause=self.lifetime.pause),
+        store = open_store(settings.quota_store, pause=self.lifetime.pause)
+        ledger = Ledger(
+            store,
             f"{settings.tenant_id}/{settings.client_id}".lower(),
             [
                 quota.Rate(settings.calls_per_minute, quota.MINUTE),
                 quota.Rate(settings.calls_per_hour, quota.HOUR),
             ],
         )
+        # At the end of the process at the latest: the summary of the run still looks at it.
+        weakref.finalize(ledger, store.close)
+        return ledger
 
     @cached_property
     def credential(self) -> Credential:

@@ -338,9 +338,10 @@ class TestProcesses:
             cli = make_cli(
                 simulator,
                 calls_per_minute=self.LIMIT,
-                max_concurrency=4,
+                max_concurrency=2,
                 quota_store=through(relay, database),
             )
+            cli.environment["PYTHONWARNINGS"] = "always::ResourceWarning"
             simulator.rules[:] = [
                 Rule("link", after=5, times=1, transform=kill),
                 Rule("link", after=9, times=1, transform=cut_the_wire),
@@ -358,6 +359,10 @@ class TestProcesses:
             loader.load(output)
             assert loader.results.keys() == set(range(1, 10))
         if cut == "closed":
-            assert all("No call is made without it" in log for log in logs[1:]), logs
-            assert all("The ledger of calls answers again." in log for log in logs[1:])
+            # 13 calls are made and at most 6 more booked when the wire is cut, so somebody needs the ledger at once.
+            # Who is done, or waits for the next minute, may see nothing of it.
+            cut_off = [log for log in logs[1:] if "No call is made without it" in log]
+            assert cut_off, logs
+            assert all("The ledger of calls answers again." in log for log in cut_off), logs
         assert all(re.search(r"\d+ calls spent; \d+ left this minute", log) for log in logs[1:])
+        assert not [log for log in logs if "ResourceWarning" in log]

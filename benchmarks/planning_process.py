@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import resource
 import sys
 import tempfile
@@ -242,11 +243,16 @@ def _measure_state(tap: TapDefenderLr) -> dict[str, Any]:
 
 
 def _used(begun: float, elsewhere: float) -> dict[str, Any]:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {
-        "cpu_seconds": time.process_time() - begun - elsewhere,
-        "peak_bytes": peak if sys.platform == "darwin" else peak * 1024,
-    }
+    return {"cpu_seconds": time.process_time() - begun - elsewhere, "peak_bytes": _peak_bytes()}
+
+
+def _peak_bytes() -> int:
+    """Of this program alone: on Linux `ru_maxrss` is never less than that of the process which started it."""
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    (kilobytes,) = re.findall(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(kilobytes) * 1024
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -21,3 +22,10 @@ def test_a_long_listing_is_planned_and_state_stays_small() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("as it should be") == 10
     assert "first run, 10,000 actions listed: peak MB" in done.stdout
+
+
+def test_memory_of_who_measures_is_not_counted() -> None:
+    command = [sys.executable, "-m", "benchmarks.planning_process", "10", "first"]
+    large = f"import subprocess; ballast = b'1' * 500_000_000; subprocess.run({command!r}, check=True)"
+    done = subprocess.run([sys.executable, "-c", large], capture_output=True, encoding="utf-8", cwd=ROOT, check=True)
+    assert 20_000_000 < json.loads(done.stdout)["peak_bytes"] < 400_000_000

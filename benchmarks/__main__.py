@@ -32,7 +32,7 @@ _STARTS = 9
 _DESCRIPTION = """\
 Reads the same results from a simulated service (a process of its own, TLS) with the sequential script that a person
 would write, with the stream that the SDK's template leads to, and with the tap, and prints the medians side by side.
-Each measurement has a fresh service and a fresh ledger of calls. Needs about 25 minutes, Linux or macOS, and a machine
+Each measurement has a fresh service and a fresh ledger of calls. Needs about 35 minutes, Linux or macOS, and a machine
 that does nothing else."""
 
 

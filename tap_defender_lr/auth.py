@@ -71,7 +71,8 @@ class Credential:
         """
         with self._lock:
             for pause in _PAUSES:
-                self._wait(pause)
+                if pause:
+                    self._wait(pause)
                 try:
                     return self._acquire(refused)
                 except (OSError, msal.exceptions.MsalServiceError) as error:

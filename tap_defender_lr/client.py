@@ -37,7 +37,7 @@ from tap_defender_lr.transport import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import requests
 
@@ -87,6 +87,7 @@ class _Request:
     query: Mapping[str, str]
     max_bytes: int
     seconds: float
+    wait: Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class DefenderClient:
             if not isinstance(page.get("value"), list):
                 raise ServiceError("The list of machine actions cannot be read: the answer holds no list.")
             rows = [row for row in page["value"] if isinstance(row, dict)]
-            known, number = len(seen), len(rows)
+            known, number = len(seen), len(page["value"])
             is_last = number < PAGE_SIZE and not page.get("@odata.nextLink")
             seen.update(str(row.get("id")) for row in rows)
             yield from rows
@@ -159,8 +160,13 @@ class DefenderClient:
         """
         return self._get(f"/api/machineactions/{action_id}")
 
-    def download_link(self, action_id: str, command_index: int) -> str:
+    def download_link(self, action_id: str, command_index: int, *, begun: bool = False) -> str:
         """A fresh link to the result of a command: a credential, good for 30 minutes.
+
+        Args:
+            action_id: Of the machine action.
+            command_index: Of the command in it.
+            begun: A part of the result is here, so the end of `max_run_minutes` does not stop it.
 
         Raises:
             NotFoundError: The service has no result, or no usable link.
@@ -168,7 +174,7 @@ class DefenderClient:
         """
         # Parentheses and "=" literally, as Microsoft documents the path.
         path = f"/api/machineactions/{action_id}/GetLiveResponseResultDownloadLink(index={command_index})"
-        value = self._get(path).get("value")
+        value = self._get(path, wait=self._lifetime.pause if begun else None).get("value")
         if not isinstance(value, str) or not value.strip():
             raise NotFoundError(f"the service answered with {_kind(value)} instead of a download link")
         link = value.strip()
@@ -190,8 +196,9 @@ class DefenderClient:
         *,
         max_bytes: int = _MAX_ENTITY_BYTES,
         seconds: float = _ENTITY_SECONDS,
+        wait: Callable[[float], None] | None = None,
     ) -> dict[str, Any]:
-        request = _Request(path, query or {}, max_bytes, seconds)
+        request = _Request(path, query or {}, max_bytes, seconds, wait or self._lifetime.wait)
         waits = pauses()
         tries = throttled = 0
         refused_token: str | None = None
@@ -221,7 +228,7 @@ class DefenderClient:
                 tries += 1
                 if tries >= _MAX_TRIES:
                     raise ReadFailedError(f"{answer.reason}, {tries} times in a row")
-                self._lifetime.wait(max(next(waits), min(answer.retry_after, _MAX_SERVER_PAUSE_SECONDS)))
+                request.wait(max(next(waits), min(answer.retry_after, _MAX_SERVER_PAUSE_SECONDS)))
 
     def _call(self, request: _Request, refused_token: str | None, throttled: int) -> _Answer:
         """Send the request once, as soon as the quota allows.
@@ -233,7 +240,7 @@ class DefenderClient:
         """
         if self.most_calls is not None and self.calls >= self.most_calls:
             raise CallsSpentError
-        reservation = self._ledger.acquire(self._lifetime.wait)
+        reservation = self._ledger.acquire(request.wait)
         answered, throttled_for = False, None
         try:
             # Only now, since the wait for the quota may have taken an hour.

@@ -45,6 +45,8 @@ class Fetched:
     failed: str | None = None
     in_store: bool = False
     """It was not the service that failed, but the store of collected files."""
+    is_local: bool = False
+    """It was not the service that failed: this machine has no room."""
 
     @property
     def held(self) -> int:
@@ -106,7 +108,8 @@ class ResultFetcher:
                 except StoreFailedError as error:
                     if collector is not None and collector.is_in_trouble():
                         return NOT_TRIED
-                    return Fetched(failed=f"it cannot be stored: {error}", in_store=collector is not None)
+                    in_store = collector is not None
+                    return Fetched(failed=f"it cannot be stored: {error}", in_store=in_store, is_local=not in_store)
                 except ReadFailedError as error:
                     return Fetched(failed=str(error))
                 except NotFoundError as error:
@@ -132,10 +135,10 @@ class ResultFetcher:
                 if chance:
                     raise ReadFailedError(f"{refusal}, {chance}") from None
                 if refusal.valid_in is not None:  # a new link would not be valid earlier
-                    self._lifetime.wait(min(refusal.valid_in, _MAX_SKEW_SECONDS))
+                    self._lifetime.pause(min(refusal.valid_in, _MAX_SKEW_SECONDS))
                     chance = "also when tried again later"
                 elif refusal.renewable:
-                    link = self._client.download_link(action_id, index)
+                    link = self._client.download_link(action_id, index, begun=transfer.size > 0)
                     chance = "also with a new link"
                 else:
                     raise ReadFailedError(str(refusal)) from None

@@ -378,4 +378,5 @@ def _retries(value: object) -> Iterable[Retry]:
     for entry in value if isinstance(value, list) else []:
         match entry:
             case [str(action_id), int(index), int(first_failure), str(creation)]:
-                yield Retry(action_id, index, first_failure, creation)
+                if timestamps.normalize(creation) == creation:
+                    yield Retry(action_id, index, first_failure, creation)

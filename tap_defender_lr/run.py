@@ -78,7 +78,7 @@ class Run:
         store = open_store(settings.quota_store, pause=self.lifetime.pause)
         ledger = Ledger(
             store,
-            f"{settings.tenant_id}/{settings.client_id}".lower(),
+            f"{settings.tenant_id}/{settings.client_id or settings.managed_identity_client_id or ''}".lower(),
             [
                 quota.Rate(settings.calls_per_minute, quota.MINUTE),
                 quota.Rate(settings.calls_per_hour, quota.HOUR),
@@ -201,6 +201,7 @@ class Run:
                     window.close()
                     time_is_up = True
                 except NotFoundError as error:
+                    failures = 0
                     self.complaints.append(f"`actions` names {entry.id}, which the service does not know ({error})")
                 except ReadFailedError as error:
                     self.complaints.append(f"`actions` names {entry.id}, which could not be read: {error}")

@@ -16,6 +16,7 @@ from tap_defender_lr.errors import (
     ReadFailedError,
     ServiceError,
     SignInError,
+    TimeIsUpError,
 )
 from tap_defender_lr.lifetime import Lifetime
 from tap_defender_lr.quota import HOUR, MINUTE, Rate
@@ -49,13 +50,17 @@ class Side:
         for name, value in simulator.environment().items():
             monkeypatch.setenv(name, value)
         defaults = {name: d.get("default") for name, d in JSON_SCHEMA["properties"].items()}
-        settings = Settings.from_config({**defaults, **simulator.settings()})
+        self.settings = Settings.from_config({**defaults, **simulator.settings()})
         self.clock = Clock()
-        self.lifetime = Lifetime(clock=self.clock, sleep=self.clock.sleep)
         self.ledger = Ledger(SqliteStore(None, clock=self.clock), "a", [Rate(100, MINUTE), Rate(1500, HOUR)])
-        self.credential = Credential(settings, self.lifetime.wait)
-        self.client = DefenderClient(settings.api_url, self.credential, self.ledger, self.lifetime)
+        self.client = self.within(None)
         self.simulator = simulator
+
+    def within(self, seconds: float | None) -> DefenderClient:
+        """A client of a run that may last so long."""
+        self.lifetime = Lifetime(seconds, clock=self.clock, sleep=self.clock.sleep)
+        self.credential = Credential(self.settings, self.lifetime.wait)
+        return DefenderClient(self.settings.api_url, self.credential, self.ledger, self.lifetime)
 
     def link(self, number: int = 1) -> str:
         return self.client.download_link(action_id(number), 0)
@@ -92,6 +97,20 @@ def test_a_call_that_is_not_sent_in_time_is_booked_again(side: Side, monkeypatch
     assert side.ledger.left() == {MINUTE: 98, HOUR: 1498}
 
 
+def test_what_has_begun_goes_on_when_the_time_is_up(side: Side) -> None:
+    """A large file needs a new link after 30 minutes, `max_run_minutes` or not."""
+    client = side.within(0.0)
+    side.simulator.rules.append(Rule("link", 502, times=2))
+    with pytest.raises(TimeIsUpError):
+        client.download_link(action_id(1), 0)
+    assert client.download_link(action_id(1), 0, begun=True).startswith("https://")
+    for _ in range(97):
+        side.ledger.settle(side.ledger.acquire(side.clock.sleep))
+    began = side.clock.now
+    assert client.download_link(action_id(1), 0, begun=True).startswith("https://")
+    assert side.clock.now - began > 30
+
+
 def test_pages_overlap_and_end_with_a_short_one(side: Side, monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setattr("tap_defender_lr.client.PAGE_SIZE", 100)
     for number in range(100, 350):
@@ -99,6 +118,12 @@ def test_pages_overlap_and_end_with_a_short_one(side: Side, monkeypatch: pytest.
     rows = [row["id"] for row in side.client.machine_actions(None)]
     assert len(set(rows)) == 257
     assert [call.query.rpartition("=")[2] for call in side.simulator.calls("list")] == ["0", "99", "198"]
+
+
+def test_a_full_page_with_an_odd_row_is_not_the_last_one(side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tap_defender_lr.client.PAGE_SIZE", 3)
+    side.simulator.rules.append(Rule("list", body={"value": [{"id": "a"}, None, {"id": "b"}]}, times=1))
+    assert len(list(side.client.machine_actions(None))) == 2 + 7 - 3
 
 
 def test_a_next_page_link_is_paged_on_but_never_followed(side: Side) -> None:

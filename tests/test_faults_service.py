@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -117,6 +118,24 @@ def test_a_list_that_never_comes_ends_the_run(world: World, make_cli: Callable[.
         run = make_cli(simulator).run()
         assert len(simulator.calls("list")) == 5
     check_sentence(run, "The list of machine actions cannot be read: status 502, 5 times in a row")
+
+
+def test_an_outage_is_seen_among_results_that_need_no_call(world: World, make_cli: Callable[..., Cli]) -> None:
+    """A script often runs after a file was put: the file has no result, which tells nothing about the service."""
+    for number in range(1, 31):
+        commands = [command(0, "PutFile", params={"FileName": "a.exe"}), command(1, params={"ScriptName": "a.ps1"})]
+        world.add(number, commands=commands)
+    with Simulator(world.tenant) as simulator:
+        simulator.rules.append(Rule("blob", 403, headers={"x-ms-error-code": "AccountIsDisabled"}))
+        cli = make_cli(simulator)
+        first = cli.run()
+        assert len(simulator.calls("link")) <= 5 + 16
+        simulator.rules.clear()
+        second = cli.run(state=first.states[-1])
+    check_sentence(first, "5 results in a row could not be read", "AccountIsDisabled")
+    assert second.code == 0
+    found = Counter((row["command_index"], row["result_status"]) for run in (first, second) for row in run.records())
+    assert found == {(0, "no_result"): 30, (1, "fetched"): 30}
 
 
 @pytest.mark.slow

@@ -49,8 +49,9 @@ class Service:
         self.is_closed = False
         self.asked: list[str] = []
 
-    def download_link(self, action_id: str, index: int) -> str:
+    def download_link(self, action_id: str, index: int, *, begun: bool = False) -> str:
         assert (action_id, index) == (ID, 0)
+        assert begun == (self.size > 0)
         self.asked.append("link")
         return cast("str", self._next(self.links))
 

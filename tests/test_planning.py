@@ -349,6 +349,7 @@ class TestConfiguredActions:
     [
         {"replication_key_value": 5, "done": "x", "open": None, "retry": {}},
         {"replication_key_value": "soon", "done": [1, None], "retry": [["a"], 5, ["a", 0, "x", "y"], None]},
+        {"retry": [["a", 0, 1, "2020"], ["a", 0, 1, ""]]},
     ],
 )
 def test_odd_state_counts_as_none(state: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tap_defender_lr.errors import QuotaStoreError
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
 from tap_defender_lr.quota.ledger import MAX_CALL_SECONDS, Ledger, Reservation
 from tap_defender_lr.quota.sqlite_store import SqliteStore
@@ -70,8 +72,12 @@ def test_no_window_is_ever_exceeded(pauses: list[float]) -> None:
 def test_a_call_under_way_counts_as_made_at_the_latest_moment_possible(clock: Clock) -> None:
     """So a slow call cannot reach the service later than the ledger thinks; a killed one only frees its slot later."""
     ledger = Ledger(SqliteStore(None, clock=clock), "a", (Rate(1, MINUTE),))
+    start = clock.now
     assert isinstance(ledger.reserve(), Reservation)
-    assert ledger.reserve() == pytest.approx(MAX_CALL_SECONDS + MINUTE)
+    # It may be settled at any time, so nobody is told to wait until then.
+    assert ledger.reserve() == pytest.approx(MINUTE)
+    ledger.acquire(clock.wait)
+    assert clock.now - start == pytest.approx(MAX_CALL_SECONDS + MINUTE)
 
 
 def test_accounts_do_not_share_their_quota(tmp_path: Path, clock: Clock) -> None:
@@ -230,6 +236,21 @@ class TestBrokenLedger:
         assert "cannot be used" in caplog.text
         assert (ledger.left() or {})[MINUTE] == 99
         ledger.close()
+
+    @pytest.mark.parametrize("name", ["config.json", "inventory.sqlite"])
+    def test_a_file_of_somebody_else_is_left_alone(self, tmp_path: Path, name: str) -> None:
+        file = tmp_path / name
+        if file.suffix == ".json":
+            file.write_text('{"client_secret": "x"}', encoding="utf-8")
+        else:
+            with contextlib.closing(sqlite3.connect(file)) as database:
+                database.execute("CREATE TABLE devices (id)")
+                database.execute("PRAGMA user_version = 7")
+        content = file.read_bytes()
+        with pytest.raises(QuotaStoreError, match=rf"the file .*{name} is no ledger of calls\. It is left as it is"):
+            SqliteStore(file)
+        assert [path.name for path in tmp_path.iterdir()] == [name]
+        assert file.read_bytes() == content
 
     @pytest.mark.parametrize("jump", [-HOUR, -24 * HOUR, -30])
     def test_a_clock_that_is_set_back_costs_one_window_at_most(self, clock: Clock, jump: float) -> None:

@@ -293,6 +293,16 @@ class TestAway:
             ledger.reserve()
         ledger.close()
 
+    def test_tables_that_somebody_else_made_are_refused(self) -> None:
+        """Restored without its defaults, say: each booking would be refused for ever."""
+        database = new_database()
+        ledger = Ledger(store(database.uri), ACCOUNT, [Rate(100, MINUTE)])
+        assert isinstance(ledger.reserve(), Reservation)
+        database.execute("ALTER TABLE tap_defender_lr_calls ALTER COLUMN id DROP DEFAULT")
+        with pytest.raises(QuotaStoreError, match=r"refuses \(null value.*if others made them, drop them"):
+            ledger.reserve()
+        ledger.close()
+
     def test_a_run_that_never_reaches_it_says_so_without_the_password(
         self, world: World, make_cli: Callable[..., Cli], relay: Relay
     ) -> None:

@@ -163,7 +163,7 @@ class TestLatestStatePerDevice:
             check(second)
         assert (rows(first, "software", "name"), rows(second, "software", "name")) == ([("p2",)], [])
         assert rows(second, "history", "name") == [("p1",)]
-        assert "1 left out, since a newer result of the same device and script was read" in second.stderr
+        assert "1 left out, since a newer result of the same device and script came first" in second.stderr
         assert second.bookmark("software")["retry"] == []
 
     def run_twice(

@@ -200,8 +200,9 @@ class Ledger:
 
     def _seconds_until_free(self, account: Account) -> float:
         untils = account.database.execute(self._last_ones, {"name": account.name}).one()
+        # A call under way will soon be settled, or was left behind by a process that was killed: nobody knows which.
         waits = (
-            until + rate.seconds - account.now
+            min(until, account.now) + rate.seconds - account.now
             for rate, until in zip(self._rates, untils, strict=True)
             if until is not None
         )

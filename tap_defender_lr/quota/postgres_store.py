@@ -80,7 +80,7 @@ class PostgresStore:
     def __init__(self, url: URL, *, pause: Callable[[float], None], patience: float = PATIENCE_SECONDS) -> None:
         self._engine = create_engine(
             url,
-            connect_args=_CONNECT_ARGS,
+            connect_args={name: value for name, value in _CONNECT_ARGS.items() if name not in url.query},
             isolation_level="READ COMMITTED",
             max_overflow=0,
             pool_pre_ping=True,
@@ -100,6 +100,7 @@ class PostgresStore:
         self._engine.dispose()
 
     def transact(self, account: str, work: Work[_T], *, patient: bool = True) -> _T:
+        collided = False
         while True:
             try:
                 with self._turn(patient=patient):
@@ -110,13 +111,14 @@ class PostgresStore:
                     result = self._attempt(account, work)
                     self._tell_that_it_is_back()
                     return result
-            except _PERMANENT as error:
+            except (*_PERMANENT, IntegrityError) as error:
+                if isinstance(error, IntegrityError) and not collided:  # another process has made the same row
+                    collided = True
+                    continue
                 raise QuotaStoreError(
                     f"`quota_store`: the database refuses ({in_words(error)}). The role must be allowed to create the "
-                    f"tables {CALLS.name} and {GATES.name}, and to read and write them."
+                    f"tables {CALLS.name} and {GATES.name}, and to read and write them; if others made them, drop them."
                 ) from None
-            except IntegrityError:  # another process has made the same row
-                continue
             except DBAPIError as error:
                 if not patient:
                     raise QuotaStoreError(in_words(error)) from None
@@ -162,7 +164,7 @@ class PostgresStore:
             connection: Any = self._connection
             # It may be closed already, while another one is made.
             with contextlib.suppress(OSError, self._engine.dialect.loaded_dbapi.Error):
-                if connection is not None:
+                if connection is not None and not ended.is_set():
                     with socket.fromfd(connection.fileno(), socket.AF_INET, socket.SOCK_STREAM) as wire:
                         wire.shutdown(socket.SHUT_RDWR)
 

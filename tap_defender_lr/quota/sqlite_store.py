@@ -13,6 +13,7 @@ from sqlalchemy import Engine, StaticPool, create_engine, event, insert, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, DBAPIError, OperationalError
 
+from tap_defender_lr.errors import QuotaStoreError
 from tap_defender_lr.quota.tables import CALLS, GATES, METADATA, in_words, lock
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tap_defender_lr.quota.tables import Work
 
 _VERSION = 1
+_MAGIC = b"SQLite format 3\x00"
+_SUFFIXES = {".db", ".sqlite", ".sqlite3"}
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -33,6 +36,9 @@ class SqliteStore:
     Args:
         path: The file, or None for a ledger that only this process sees.
         clock: Unix seconds, the same for every process that shares the file.
+
+    Raises:
+        QuotaStoreError: The file belongs to somebody else.
     """
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
@@ -61,6 +67,11 @@ class SqliteStore:
             return _sqlite(None)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if _is_somebody_elses(path):
+                raise QuotaStoreError(
+                    f"`quota_store`: the file {path} is no ledger of calls. It is left as it is: name another file; it "
+                    "need not exist yet."
+                )
             return _sqlite(path)
         except (DatabaseError, OSError) as error:
             if isinstance(error, (OperationalError, OSError)):
@@ -97,6 +108,21 @@ class SqliteStore:
             in_words(error),
         )
         return _sqlite(None)
+
+
+def _is_somebody_elses(path: Path) -> bool:
+    """Whether the file holds something that is no ledger, not even a damaged one: the name of such a one tells."""
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            return path.suffix not in _SUFFIXES
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.Error:
+        return False
+    return bool(tables) and CALLS.name not in tables
 
 
 def _sqlite(path: Path | None) -> Engine:

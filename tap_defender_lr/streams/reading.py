@@ -175,13 +175,12 @@ class Reading:
                     failures.append(emission)
                     _stop_if_outage(failures, fetched)
                 continue
-            # It is no outage: the service answers again.
-            self._succeeded += fetched is not None
-            yield from failures
-            failures.clear()
-            if fetched is None:
+            if fetched is None:  # nobody was asked, so it does not tell whether the service answers
                 outcome = Outcome(job.status or "")
             else:
+                self._succeeded += 1
+                yield from failures
+                failures.clear()
                 outcome = Outcome.of(fetched, self._run.settings.max_output_bytes)
             yield Emission(
                 chain.from_iterable(stream.records(item, outcome) for stream, item in job.wanted),
@@ -213,7 +212,8 @@ class Reading:
         for stream, item in job.wanted:
             given_up = item.retry is not None and item.retry.is_over(time.time())
             if not tried or (item.retry is not None and not given_up):
-                stream.counts["still failing"] += item.retry is not None
+                if item.retry is not None:
+                    stream.counts["still failing"] += 1
                 continue
             outcome = Outcome("failed", f"{fetched.failed}; given up after 3 days" if given_up else fetched.failed)
             records.append(stream.records(item, outcome))
@@ -235,9 +235,10 @@ class Reading:
 
 def _stop_if_outage(failures: Sequence[Emission], last: Fetched) -> None:
     if len(failures) >= OUTAGE_FAILURES:
+        down = "" if last.is_local else "The service or the network seems to be down. "
         raise ServiceError(
             f"{OUTAGE_FAILURES} results in a row could not be read, the last one because of: {last.failed}. "
-            "The service or the network seems to be down. Nothing is lost: the next run continues here."
+            f"{down}Nothing is lost: the next run continues here."
         )
 
 

@@ -242,7 +242,7 @@ class ScriptOutputStream(CommandResultsStream):
             self.counts[outcome.status] += 1
             return
         if self._is_outdated(item):
-            self.counts["left out, since a newer result of the same device and script was read"] += 1
+            self.counts["left out, since a newer result of the same device and script came first"] += 1
             return
         if item.replaces is not None:
             self._newest[item.replaces] = max(self._newest.get(item.replaces, item.age), item.age)

@@ -28,6 +28,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("calm")
 
+# Helpers that assert: a failure there shows the values, too.
+pytest.register_assert_rewrite("tests.tap_process", "tests.script_library.shells", "tests.simulator.sign_in.apps")
+
 TENANT_ID = "7c1a2f9e-0d5b-4a63-9a52-1f0c8d3e4b5a"
 CLIENT_ID = "4b8d5c2a-6e1f-4f3b-8a7d-2c9e0b1a3d4f"
 CLIENT_SECRET = "make-believe~Secret.For_Tests-0123456789"

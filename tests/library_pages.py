@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from scripts.script_library import LIBRARY as LIBRARY  # noqa: PLC0414  shared with the tests
 from scripts.script_library import blocks
 
@@ -115,3 +117,4 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 PAGES = [Page(file.parent) for file in sorted(LIBRARY.glob("*/README.md"))]
 BY_STREAM = {page.stream: page for page in PAGES}
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stream)

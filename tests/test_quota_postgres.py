@@ -21,7 +21,7 @@ from tap_defender_lr.quota.ledger import MAX_CALL_SECONDS, Ledger, Reservation
 from tap_defender_lr.quota.postgres_store import PostgresStore
 from tests.meltano_project import Database, new_database
 from tests.relay import Relay
-from tests.test_faults_process import Loader, drain, log_of, on_unix_only, start
+from tests.tap_process import Loader, drain, log_of, on_unix_only, start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -112,15 +112,16 @@ class Measurement:
         return self.client.command(self._config, path, factor=self.load.factor)
 
     def check_results(self, *runs: Run) -> None:
-        """Every result came, as it is.
+        """Every result came, as it is; once, if it was a single run.
 
         Raises:
             WrongError: Some did not.
         """
         outputs = [output for run in runs for output in run.outputs]
-        if dict(outputs) != expected_outputs(self.load.results, self.load.size):
-            came = f"{len(set(outputs))} of {self.load.results} came"
-            raise WrongError(f"{self.client.name} did not bring every result as it is: {came}.")
+        twice = len(runs) == 1 and len(outputs) > len(dict(outputs))
+        if twice or dict(outputs) != expected_outputs(self.load.results, self.load.size):
+            came = f"{len(outputs)} came, {len(set(outputs))} different ones, of {self.load.results}"
+            raise WrongError(f"{self.client.name} did not bring every result as it is, once: {came}.")
 
     def check_calls(self, run: Run, wanted: tuple[int, int, int]) -> None:
         """It made so many list calls, link calls and downloads, and was not throttled.

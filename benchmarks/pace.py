@@ -83,8 +83,20 @@ def _rows(load: Load, runs: dict[Client, list[Run]], *, quick: bool) -> list[Row
     bar = () if quick else (f"at most {BAR}", ratio <= BAR)
     return [
         Row(f"{load.calls:,} calls: time, min:s", spent, beside, *bar),
-        Row("results brought", each(lambda run: len(run.outputs)), "", f"{load.results:,}"),
-        Row("answers 429", each(lambda run: run.seen.throttled), "", "0"),
+        Row(
+            "results brought",
+            each(lambda run: len(run.outputs)),
+            "",
+            f"{load.results:,}",
+            all(len(run.outputs) == load.results for run in runs[TAP]),
+        ),
+        Row(
+            "answers 429",
+            each(lambda run: run.seen.throttled),
+            "",
+            "0",
+            not any(run.seen.throttled for run in runs[TAP]),
+        ),
     ]
 
 

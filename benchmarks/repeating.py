@@ -39,6 +39,7 @@ def measure(*, quick: bool) -> Section:
     print(f"kill and second run, {load.results} results: done", file=sys.stderr)
     links = [each.killed.seen.link_calls + each.resumed.seen.link_calls for each in runs.values()]
     calls = [each.unchanged.seen.list_calls + each.unchanged.seen.link_calls for each in runs.values()]
+    again = [len(each.unchanged.outputs) for each in runs.values()]
     most = load.results + AT_MOST_TWICE
     rows = [
         Row(
@@ -49,7 +50,7 @@ def measure(*, quick: bool) -> Section:
             links[-1] <= most,
         ),
         Row("calls of a run with nothing new", [str(number) for number in calls], "", "1", calls[-1] == 1),
-        Row("results that it brings again", [str(len(each.unchanged.outputs)) for each in runs.values()], "", "0"),
+        Row("results that it brings again", [str(number) for number in again], "", "0", again[-1] == 0),
     ]
     caption = (
         f"Killed (SIGKILL) as soon as {load.results // 2} results had come, run again with the last state that was "

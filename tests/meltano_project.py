@@ -106,7 +106,7 @@ class Project:
             input=typed,
             capture_output=True,
             encoding="utf-8",
-            timeout=300,
+            timeout=900,
             check=False,
         )
         assert done.returncode == code, f"{script}\n{done.stdout}\n{done.stderr}"

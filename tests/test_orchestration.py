@@ -55,10 +55,10 @@ def for_customers(command: str, *names: str) -> str:
 
 
 def held_until(event: threading.Event) -> Callable[[bytes], bytes]:
-    """An answer that is held back until something has happened, or the tap would give it up."""
+    """An answer that is held back until something has happened, or nearly so long that it is given up."""
 
     def hold(body: bytes) -> bytes:
-        event.wait(45)
+        event.wait(25)
         return body
 
     return hold
@@ -115,8 +115,8 @@ class Day:
         # A tenant that is read before the schedule is stopped would get that second turn.
         stopped = threading.Event()
         for customer in self.all.values():
-            customer.simulator.rules.append(Rule("list", times=1, transform=held_until(stopped)))
-        wait_until(lambda: sum(self.installation.statuses("read_tenant").values()) == COUNT, 300)
+            customer.simulator.rules.append(Rule("discovery", times=1, transform=held_until(stopped)))
+        wait_until(lambda: sum(self.installation.statuses("read_tenant").values()) >= COUNT, 900)
         stop, _ = PAGE["Run it"][1].splitlines()
         run(stop)
         stopped.set()
@@ -126,11 +126,11 @@ class Day:
             self.customers, wrong=REFUSED, every_minutes=1, stale_after_hours=6, retries=1, first_wait_seconds=1
         )
         run(PAGE["A tenant comes, a tenant goes"][0])
-        wait_until(lambda: self.ended("read_tenant") == COUNT, 900)
+        wait_until(lambda: self.ended("read_tenant") >= COUNT, 3000)
         self.checked.append(time.time())
         run(PAGE["How it stands"][1])
         wait_until(
-            lambda: self.ended("check_tenants") == sum(self.installation.statuses("check_tenants").values()), 120
+            lambda: self.ended("check_tenants") == sum(self.installation.statuses("check_tenants").values()), 900
         )
         self.checked.append(time.time())
         self.said["status"] = run(PAGE["How it stands"][0])
@@ -146,9 +146,11 @@ class Day:
         # Somebody is impatient, and asks for one of them twice while the service takes its time.
         twice = for_customers(command.replace(",fabrikam", ""), REFUSED)
         self.installation.run(f"{twice} & {for_customers(command, DOWN, f'{REFUSED},{LATE}')}; wait")
-        wait_until(lambda: self.ended("read_tenant") == COUNT + 4, 300)
+        wait_until(lambda: self.ended("read_tenant") >= COUNT + 4, 900)
         self.second_overview = self.overview()
-        self.runs = sorted(self.installation.report(), key=lambda run: float(run["begin"]))
+        # The schedule of the checks goes on: one of them may be in progress.
+        ended = [run for run in self.installation.report() if run["end"] is not None]
+        self.runs = sorted(ended, key=lambda run: float(run["begin"]))
 
     def ended(self, job: str) -> int:
         statuses = self.installation.statuses(job)

@@ -225,8 +225,9 @@ class TestAway:
                 account.database.exec_driver_sql(naps.pop())
 
         hanging = store(database.uri, pauses.append)
-        began = time.monotonic()
         hanging.transact("hanging", lambda _: None)
+        pauses.clear()
+        began = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             found = pool.submit(hanging.transact, "hanging", nap)
             while not pauses:

@@ -18,6 +18,8 @@ from tap_defender_lr.errors import QuotaStoreError
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
 from tap_defender_lr.quota.ledger import MAX_CALL_SECONDS, Ledger, Reservation
 from tap_defender_lr.quota.sqlite_store import SqliteStore
+from tap_defender_lr.run import Run
+from tap_defender_lr.settings import JSON_SCHEMA, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,6 +80,17 @@ def test_a_call_under_way_counts_as_made_at_the_latest_moment_possible(clock: Cl
     assert ledger.reserve() == pytest.approx(MINUTE)
     ledger.acquire(clock.wait)
     assert clock.now - start == pytest.approx(MAX_CALL_SECONDS + MINUTE)
+
+
+def test_each_managed_identity_has_a_quota_of_its_own(tmp_path: Path) -> None:
+    common = {"tenant_id": "T", "auth_method": "managed_identity", "quota_store": str(tmp_path / "quota.sqlite")}
+    defaults = {name: about.get("default") for name, about in JSON_SCHEMA["properties"].items()}
+    one, other = (
+        Run(Settings.from_config({**defaults, **common, "managed_identity_client_id": name}), list).ledger
+        for name in ("a", "b")
+    )
+    one.settle(one.acquire(lambda _: None))
+    assert (one.left(), other.left()) == ({MINUTE: 99, HOUR: 1499}, {MINUTE: 100, HOUR: 1500})
 
 
 def test_accounts_do_not_share_their_quota(tmp_path: Path, clock: Clock) -> None:

@@ -12,7 +12,7 @@ import requests
 
 from tap_defender_lr import files_url, machine_action, timestamps
 from tap_defender_lr.client import PAGE_SIZE
-from tap_defender_lr.errors import StoreFailedError, TapError
+from tap_defender_lr.errors import CallsSpentError, StoreFailedError, TapError, TimeIsUpError
 from tap_defender_lr.quota import HOUR, MINUTE
 from tap_defender_lr.streams.outcome import status_without_asking
 from tap_defender_lr.streams.reading import duration
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from tap_defender_lr.run import Run
     from tap_defender_lr.streams.command_results import CommandResultsStream
 
+_MOST_CALLS = 3
+_MOST_CALLS_FOR_THE_LIST = 2
+_PATIENCE_SECONDS = 61.0
+"""How long each step that calls the API waits at most: a full minute is soon over, a full hour is not."""
 _ENOUGH = "Machine.ReadWrite.All"
 _PERHAPS_ENOUGH = "Machine.Read.All"
 _WHERE = (
@@ -41,7 +45,8 @@ class Check:
     """One step of the walk.
 
     Attributes:
-        status: `failed` if a run would not work; `skipped` if an earlier step has to work first.
+        status: `failed` if a run would not work; `skipped` if an earlier step has to work first, or no call is
+            possible now.
         advice: What to do about it.
     """
 
@@ -52,7 +57,7 @@ class Check:
 
 
 def examine(run: Run, results: CommandResultsStream) -> Iterator[Check]:
-    """The checks after the settings, each as soon as it is made. At most three calls of the API.
+    """The checks after the settings, each as soon as it is made. At most `_MOST_CALLS` calls of the API.
 
     Args:
         run: With valid settings.
@@ -88,6 +93,7 @@ class _Walk:
 
     def checks(self) -> Iterator[Check]:
         settings = self._run.settings
+        self._run.lifetime.end_in(None)  # `max_run_minutes` is for runs, and somebody may have to sign in with a code
         hosts = {"api": settings.api_url}
         if settings.auth_method != "managed_identity":
             hosts = {"sign-in": settings.login_url, **hosts}
@@ -113,14 +119,31 @@ class _Walk:
                 check = self._in_background(step)
             except TapError as error:
                 check = Check(name, "failed", str(error))
+            except TimeIsUpError:
+                check = self._not_now(name)
+            except CallsSpentError:
+                calls = counted(self._run.client.calls, "call", "calls")
+                detail = f"The service gave no answer of use, and the doctor has made the {calls} that it may."
+                check = Check(name, "failed", detail, "It may be down, or throttle: try again in a few minutes.")
             # Roles that look wrong are no reason to give up: the calls will tell.
-            works = check.status != "failed" or name == "roles"
+            works = check.status not in {"failed", "skipped"} or name == "roles"
             yield check
         yield self._in_background(self._quota)
 
     def _in_background(self, step: Callable[[], Check]) -> Check:
         """So that Ctrl-C does not wait for the network."""
         return take(start(step), self._run.lifetime)
+
+    def _limit(self, calls: int) -> None:
+        """Bounds for the step that begins."""
+        self._run.client.most_calls = calls
+        self._run.lifetime.end_in(_PATIENCE_SECONDS)
+
+    def _not_now(self, name: str) -> Check:
+        left = self._run.ledger.left() or {}
+        why = "The quota is spent" if 0 in left.values() else "The service asks to wait"
+        when = duration(self._run.lifetime.refused_seconds)
+        return Check(name, "skipped", f"{why}: the next call is possible in {when}.", "Run the doctor again then.")
 
     def _token(self) -> Check:
         self._run.credential.token()
@@ -147,12 +170,21 @@ class _Walk:
 
     def _list(self) -> Check:
         settings = self._run.settings
-        rows = list(itertools.islice(self._run.client.machine_actions(settings.start_date), PAGE_SIZE))
-        actions = [action for action in map(machine_action.from_api, rows) if action is not None]
+        self._limit(_MOST_CALLS_FOR_THE_LIST)
+        rows: list[dict[str, Any]] = []
+        try:
+            rows.extend(itertools.islice(self._run.client.machine_actions(settings.start_date), PAGE_SIZE))
+            is_all = len(rows) < PAGE_SIZE
+        except (CallsSpentError, TimeIsUpError):
+            if not rows:
+                raise
+            is_all = False
+        found = (action for action in map(machine_action.from_api, rows) if action is not None)
+        actions = {action.id: action for action in found}.values()  # pages overlap
         self._items = [item for action in actions for item in self._results.items_of(action) or ()]
-        since = timestamps.from_unix(time.time() - settings.lookback_days * 24 * 3600)
+        since = timestamps.shift(timestamps.from_unix(time.time()), -settings.lookback_days * 24 * 3600)
         recent = sum(action.creation >= since for action in actions)
-        more = "at least " if len(rows) >= PAGE_SIZE else ""
+        more = "" if is_all else "at least "
         what = counted(len(actions), "Live Response action", "Live Response actions")
         detail = f"The service lists {more}{what}, {recent:,} of them in the last {settings.lookback_days} days."
         if actions:
@@ -167,6 +199,7 @@ class _Walk:
         command = newest.command
         assert command is not None  # noqa: S101  items of results all have one
         what = f"command {command.index} of action {newest.action.id}"
+        self._limit(_MOST_CALLS)
         fetched = self._run.fetcher.fetch(newest.action, command, patient=False)
         if fetched.download is not None:
             fetched.download.body.close()

@@ -25,10 +25,16 @@ _FILE_URL = re.compile("(?i)(?:file|local):")
 
 def problems(files_url: str) -> Iterator[str]:
     """One sentence if no file could be stored there. Makes no call, but imports the driver."""
-    scheme, parts = _scheme(files_url), urlsplit(files_url)
+    scheme = _scheme(files_url)
     if scheme is None and not _FILE_URL.match(files_url):
         yield from _path_problems(files_url)
-    elif "::" in files_url:
+        return
+    try:
+        parts = urlsplit(files_url)
+    except ValueError:  # half an IPv6 address in brackets, say
+        yield f"`files_url` is not an address: use {_EXAMPLES}."
+        return
+    if "::" in files_url:
         yield f"`files_url` must be one address, not a chain of them: use {_EXAMPLES}."
     elif not _is_plain(parts):
         yield (
@@ -53,7 +59,7 @@ def _path_problems(path: str) -> Iterator[str]:
     try:
         Path(path).expanduser()
     except RuntimeError:
-        yield "`files_url` begins with ~ and a name that is no user of this machine."
+        yield "`files_url` begins with ~, but this machine knows no such home directory: write the whole path."
 
 
 def _is_plain(parts: SplitResult) -> bool:

@@ -35,7 +35,13 @@ class Lifetime:
         self._is_ended = False
         self._clock = clock
         self._sleep = sleep
-        self._end = None if max_seconds is None else clock() + max_seconds
+        self.refused_seconds = 0.0
+        """Length of the last wait that was not begun, since it would have ended too late."""
+        self.end_in(max_seconds)
+
+    def end_in(self, max_seconds: float | None) -> None:
+        """The run ends so many seconds from now, or not by itself."""
+        self._end = None if max_seconds is None else self._clock() + max_seconds
 
     def seconds_left(self) -> float:
         """Seconds until `max_run_minutes` is over, infinite without the setting."""
@@ -69,6 +75,7 @@ class Lifetime:
         """
         self.raise_if_interrupted()
         if self.seconds_left() < seconds:
+            self.refused_seconds = seconds
             raise TimeIsUpError
         self.pause(seconds)
 

@@ -316,18 +316,18 @@ class Settings:
             else:
                 actions[action_id] = tuple(sorted({*(actions.get(action_id) or ()), *indexes}))
         return cls(
-            tenant_id=_pasted(config, "tenant_id") or "",
-            client_id=_pasted(config, "client_id") or "",
+            tenant_id=pasted(config, "tenant_id") or "",
+            client_id=pasted(config, "client_id") or "",
             auth_method=config["auth_method"],
-            client_secret=_pasted(config, "client_secret"),
+            client_secret=pasted(config, "client_secret"),
             certificate_path=config.get("certificate_path") or None,
             certificate_password=config.get("certificate_password") or None,
             federated_token_file=config.get("federated_token_file") or None,
-            managed_identity_client_id=_pasted(config, "managed_identity_client_id"),
+            managed_identity_client_id=pasted(config, "managed_identity_client_id"),
             token_cache_path=config.get("token_cache_path") or None,
-            api_url=(config.get("api_url") or cloud.api_url).rstrip("/"),
-            login_url=(config.get("login_url") or cloud.login_url).rstrip("/"),
-            token_scope=config.get("token_scope") or cloud.token_scope,
+            api_url=(pasted(config, "api_url") or cloud.api_url).rstrip("/"),
+            login_url=(pasted(config, "login_url") or cloud.login_url).rstrip("/"),
+            token_scope=pasted(config, "token_scope") or cloud.token_scope,
             actions=tuple(ConfiguredAction(*item) for item in actions.items()),
             start_date=date(config.get("start_date")),
             end_date=date(config.get("end_date")),
@@ -336,11 +336,11 @@ class Settings:
             script_names=frozenset(script.casefold() for script in config.get("script_names") or ()),
             calls_per_minute=config["calls_per_minute"],
             calls_per_hour=config["calls_per_hour"],
-            quota_store=_pasted(config, "quota_store"),
+            quota_store=pasted(config, "quota_store"),
             max_run_minutes=config.get("max_run_minutes"),
             max_concurrency=config["max_concurrency"],
             max_output_bytes=config["max_output_bytes"],
-            files_url=_pasted(config, "files_url"),
+            files_url=pasted(config, "files_url"),
             max_file_bytes=config["max_file_bytes"],
         )
 
@@ -353,6 +353,6 @@ def date(value: str | None) -> str | None:
     return timestamps.normalize(f"{text}T00:00:00Z" if len(text) == len("2026-01-31") else text)
 
 
-def _pasted(config: Mapping[str, Any], name: str) -> str | None:
-    """Pasted values come with spaces and line ends around them."""
+def pasted(config: Mapping[str, Any], name: str) -> str | None:
+    """A text without the spaces and line ends that come along when it is pasted; None for one that is empty."""
     return (config.get(name) or "").strip() or None

@@ -136,7 +136,7 @@ class TapDefenderLr(Tap):
         self.append_builtin_config(self.config_jsonschema)
         self._config = validation.with_environment(self._config, os.environ)
         for name in ("client_secret", "certificate_password"):
-            redaction.remember(str(self._config.get(name) or ""))
+            redaction.remember(str(self._config.get(name) or "").strip())
         validator = JSONSchemaValidator(self.config_jsonschema)  # it also fills in the defaults
         found = list(validator.iter_errors(self._config))
         errors = [validation.type_problem(error) for error in found if error.absolute_path]

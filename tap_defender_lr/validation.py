@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -11,8 +12,9 @@ from singer_sdk.plugin_base import JSONSchemaValidator
 from tap_defender_lr import files_url, script_streams
 from tap_defender_lr.clouds import CLOUDS, COMMERCIAL
 from tap_defender_lr.machine_action import GUID
+from tap_defender_lr.quota import setting as quota_store
 from tap_defender_lr.script_streams import ScriptStream
-from tap_defender_lr.settings import AUTH_METHODS, SERVICE_CALLS_PER_HOUR, SERVICE_CALLS_PER_MINUTE, date
+from tap_defender_lr.settings import AUTH_METHODS, SERVICE_CALLS_PER_HOUR, SERVICE_CALLS_PER_MINUTE, date, pasted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +34,7 @@ _TYPE_NAMES = {
     "boolean": "true or false",
     "array": "a list",
     "object": "an object",
-    "number": "a number",
+    "number": "a decimal number",
 }
 
 
@@ -66,7 +68,7 @@ def problems(config: Mapping[str, Any]) -> Iterator[str]:
     if tenant and not all(character.isalnum() or character in "-._" for character in tenant):
         yield "`tenant_id` must be the tenant's GUID or domain name, such as contoso.onmicrosoft.com, and nothing else."
     for name in ("api_url", "login_url"):
-        yield from _url_problems(name, config.get(name))
+        yield from _url_problems(name, pasted(config, name))
     yield from _cloud_problems(config)
     yield from _date_problems(config)
     for position, entry in enumerate(config.get("actions") or ()):
@@ -75,13 +77,11 @@ def problems(config: Mapping[str, Any]) -> Iterator[str]:
                 f"`actions[{position}].id` is not the ID of a machine action: write its GUID, "
                 "such as 988cc94e-7a8f-4b28-ab65-54970c5d5018."
             )
-    yield from files_url.problems(str(config.get("files_url") or "").strip())
-    if "://" in (config.get("quota_store") or ""):
-        from tap_defender_lr.quota import setting  # noqa: PLC0415  it takes a quarter of a second
-
-        yield from setting.problems(config["quota_store"].strip())
+    yield from files_url.problems(pasted(config, "files_url") or "")
+    yield from quota_store.problems(pasted(config, "quota_store") or "")
     yield from script_streams.problems(config.get("script_streams") or [])
-    if config.get("token_scope") and not str(config["token_scope"]).endswith("/.default"):
+    scope = pasted(config, "token_scope")
+    if scope is not None and not scope.endswith("/.default"):
         yield "`token_scope` must end with /.default, such as https://api.securitycenter.microsoft.com/.default."
 
 
@@ -163,7 +163,7 @@ def _url_problems(name: str, url: str | None) -> Iterator[str]:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if host is None:
+    if host is None or any(map(str.isspace, url)):  # `urlsplit` drops line ends without a word
         yield f"`{name}` is not an URL: write one such as {example}."
     elif parts.scheme != "https":
         yield f"`{name}` must begin with https://, since secrets are sent there: write one such as {example}."
@@ -174,11 +174,11 @@ def _url_problems(name: str, url: str | None) -> Iterator[str]:
 def _cloud_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """A host or scope of another cloud, unless all three are set by hand: then `cloud` says nothing any more."""
     names = ("api_url", "login_url", "token_scope")
-    if all(config.get(name) for name in names):
+    if all(pasted(config, name) for name in names):
         return
     chosen = config["cloud"]
     for name in names:
-        value = str(config.get(name) or "").rstrip("/")
+        value = (pasted(config, name) or "").rstrip("/")
         homes = [cloud for cloud, preset in CLOUDS.items() if getattr(preset, name) == value]
         if homes and chosen not in homes:
             yield f"`{name}` is the one of the cloud {homes[0]}, but `cloud` is {chosen}: set `cloud` to {homes[0]}."
@@ -199,5 +199,6 @@ def _date_problems(config: Mapping[str, Any]) -> Iterator[str]:
 def _json_type(value: object) -> str:
     if isinstance(value, bool):
         return "boolean"
-    kinds = {str: "string", int: "integer", float: "number", list: "array", dict: "object"}
+    # The SDK reads the decimals of a configuration file as `Decimal`, so that 100.0 is no whole number.
+    kinds = {str: "string", int: "integer", float: "number", Decimal: "number", list: "array", dict: "object"}
     return kinds.get(type(value), "null")

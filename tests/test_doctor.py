@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from defender_simulator import Rule, Simulator
+from defender_simulator import Rule, Simulator, throttled
 from tests.conftest import CLIENT_SECRET, NOON, Cli, World, action_id
 from tests.evidence import add_file
+from tests.test_faults_service import with_next_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -110,6 +111,48 @@ def test_a_blob_store_behind_a_firewall(simulator: Simulator, make_cli: Callable
     code, checks, _ = examine(make_cli(simulator))
     assert code == 1
     assert "blob.core.windows.net" in checks["result"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "step", "status", "words"),
+    [
+        (Rule("list", **throttled(1)), "list", "failed", "has made the 2 calls that it may"),
+        (Rule("link", **throttled(1)), "result", "failed", "has made the 3 calls that it may"),
+        (Rule("list", **throttled(600)), "list", "skipped", "The service asks to wait: the next call is possible in"),
+    ],
+    ids=["no list", "no link", "a long wait"],
+)
+def test_a_service_that_fails_costs_no_more_calls(
+    simulator: Simulator, make_cli: Callable[..., Cli], *, rule: Rule, step: str, status: str, words: str
+) -> None:
+    simulator.rules.append(rule)
+    code, checks, _ = examine(make_cli(simulator))
+    assert code == (status == "failed")
+    assert checks[step]["status"] == status
+    assert words in checks[step]["detail"]
+
+
+def test_small_pages_cost_no_more_calls(world: World, make_cli: Callable[..., Cli]) -> None:
+    """They overlap. And a look-back that begins before the year 1 is none that fails."""
+    for number in range(1, 251):
+        world.add(number)
+    with Simulator(world.tenant, page_size=100) as simulator:
+        simulator.rules.append(Rule("list", transform=with_next_page("https://localhost/next")))
+        code, checks, _ = examine(make_cli(simulator, lookback_days=1_000_000))
+    assert code == 0
+    assert checks["list"]["detail"].startswith("The service lists at least 199 Live Response actions, 199 of them in")
+    assert checks["result"]["status"] == "ok"
+
+
+def test_a_spent_quota_is_not_waited_for(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
+    cli = make_cli(simulator, calls_per_hour=1)
+    for step, max_run_minutes in (("result", 1), ("list", None)):
+        code, checks, _ = examine(cli, max_run_minutes=max_run_minutes)
+        assert code == 0
+        assert checks[step]["status"] == "skipped"
+        assert checks[step]["detail"] == "The quota is spent: the next call is possible in about 1 h."
+        assert "0 this hour" in checks["quota"]["detail"]
+    assert checks["result"]["detail"] == "An earlier step has to work first."
 
 
 def test_a_certificate_that_nobody_trusts(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 from typing import Any
 
 import pytest
 from singer_sdk.exceptions import ConfigValidationError
 
-from tap_defender_lr import settings
+from tap_defender_lr import redaction, settings
+from tap_defender_lr.quota.setting import open_store
 from tap_defender_lr.settings import ConfiguredAction, Settings
 from tap_defender_lr.tap import TapDefenderLr
 
@@ -36,12 +38,15 @@ def errors(**changes: Any) -> list[str]:
         ({"client_secret": ""}, "`client_secret` is missing"),
         ({"client_secret": 12345}, "`client_secret` must be a text, not a whole number"),
         ({"client_secret": {"x": "s3cret"}}, "`client_secret` must be a text, not an object"),
+        ({"client_secret": Decimal("1.5")}, "`client_secret` must be a text, not a decimal number"),
+        ({"calls_per_minute": Decimal("100.0")}, "`calls_per_minute` must be a whole number, not a decimal number"),
         ({"api_url": "http://api.security.microsoft.com"}, "`api_url` must begin with https://"),
         ({"login_url": "http://localhost:1"}, "`login_url` must begin with https://"),
         ({"api_url": "api.security.microsoft.com"}, "`api_url` is not an URL"),
         ({"api_url": "https://user:pw@host"}, "`api_url` must be only scheme and host"),
         ({"api_url": "https://host/api"}, "`api_url` must be only scheme and host"),
         ({"api_url": "https://host:port"}, "`api_url` is not an URL"),
+        ({"login_url": "https://login.micro\nsoftonline.com"}, "`login_url` is not an URL"),
         ({"token_scope": "https://api.securitycenter.microsoft.com"}, "`token_scope` must end with /.default"),
         ({"start_date": "2026-02-30"}, "`start_date` is not a date that exists"),
         ({"start_date": "last week"}, "`start_date` is not a date that exists"),
@@ -66,6 +71,21 @@ def errors(**changes: Any) -> list[str]:
         ({"quota_store": "postgresql://user:s3cret@host:port/d"}, "`quota_store` is not a database URL"),
         ({"quota_store": "://"}, "`quota_store` is not a database URL"),
         ({"quota_store": "sqlite://"}, "`quota_store` names no file"),
+        ({"quota_store": "sqlite://srv/quota.sqlite"}, "`quota_store` names no file"),
+        ({"quota_store": "sqlite:///~nosuchuser/quota.sqlite"}, "this machine knows no such home directory"),
+        ({"quota_store": "~nosuchuser/quota.sqlite"}, "this machine knows no such home directory"),
+        ({"quota_store": "postgresql://tap:first@tail-of-s3cret@host:5432/ledger"}, "write @ in the password as %40"),
+        ({"quota_store": "postgresql://tap:first@tail/of-s3cret@host/ledger"}, "write @ in the password as %40"),
+        ({"quota_store": "postgresql://tap:first@tail?of-s3cret@host/ledger"}, "write @ in the password as %40"),
+        ({"quota_store": "postgresql://tap:first@s3cret@host:port/d"}, "write @ in the password as %40"),
+        ({"quota_store": "postgresql://host:5432/d?user=tap&password=a@s3cret"}, "write @ in the password as %40"),
+        ({"quota_store": "postgresql:/tap:s3cret@db/ledger"}, "`quota_store` has a scheme without //"),
+        ({"quota_store": "sqlite:quota.sqlite"}, "`quota_store` has a scheme without //"),
+        ({"quota_store": "tap:s3cret@db:5432/ledger"}, "`quota_store` has a scheme without //"),
+        ({"quota_store": "postgresql//tap:/s3cret@db/ledger"}, "has a user and a password, but no scheme"),
+        ({"quota_store": "host=db user=tap password=s3cret dbname=x"}, "`quota_store` is a list of keywords"),
+        ({"quota_store": "dbname = x password='s3cret://'"}, "`quota_store` is a list of keywords"),
+        ({"quota_store": "Server=db;Port=5432;Password=s3cret"}, "`quota_store` is a list of keywords"),
         ({"machine_ids": "abc"}, "`machine_ids` must be a list, not a text"),
         ({"machine_ids": [5]}, "`machine_ids[0]` must be a text"),
         ({"actions": [{"id": "nonsense"}]}, "`actions[0].id` is not the ID of a machine action"),
@@ -93,6 +113,12 @@ def test_several_problems_are_told_at_once() -> None:
         {},
         {"tenant_id": GUID},
         {"api_url": "https://eu.api.security.microsoft.com/"},
+        {"quota_store": "C:\\Users\\me@contoso.com\\quota.sqlite"},
+        {"quota_store": "C:/ledger/quota.sqlite"},
+        {"quota_store": "/srv/host=a/me@contoso.com/quota.sqlite"},
+        {"quota_store": "~/quota.sqlite"},
+        {"quota_store": "postgresql://me@tenant:pass/word%40@host/database"},
+        {"quota_store": "postgresql://me@tenant@host:5432/database?application_name=a@b"},
         {"start_date": "2026-01-31", "end_date": "2026-01-31T18:00:00Z"},
         {"start_date": "2026-01-31T18:00:00+02:00"},
         {"start_date": None, "actions": None, "max_run_minutes": None},
@@ -108,6 +134,24 @@ def test_several_problems_are_told_at_once() -> None:
 )
 def test_good_settings(changes: dict[str, Any]) -> None:
     assert errors(**changes) == []
+
+
+def test_what_is_pasted_comes_with_spaces_and_line_ends() -> None:
+    hosts = {"api_url": "https://api.example/", "login_url": "https://login.example", "token_scope": "a/.default"}
+    found = TapDefenderLr(config={**GOOD, **{name: f" {host}\r\n" for name, host in hosts.items()}}).run.settings
+    assert (found.api_url, found.login_url, found.token_scope) == (
+        "https://api.example",
+        "https://login.example",
+        "a/.default",
+    )
+
+
+def test_secrets_are_masked_as_they_are_used() -> None:
+    TapDefenderLr(config={**GOOD, "client_secret": "pasted-with-a-line-end\n"})
+    url = "postgresql://tap:in-the%40url@host/database?sslpassword=of-the-key&password=in-the-query"
+    open_store(url, pause=lambda _: None).close()
+    used = ("pasted-with-a-line-end", url, "in-the@url", "of-the-key", "in-the-query")
+    assert [redaction.redact(f"x {secret} y") for secret in used] == ["x *** y"] * len(used)
 
 
 def test_the_driver_for_a_shared_ledger_is_named_if_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

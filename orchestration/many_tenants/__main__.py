@@ -30,7 +30,7 @@ def main() -> int:
             return _prepare(listed, database)
         if arguments.command == "meltano":
             return _meltano(listed, database, arguments.tenant, arguments.words)
-        sys.stdout.writelines(described(row) for row in database.overview())
+        sys.stdout.writelines(described(row) for row in database.overview(listed))
     except (TenantsError, psycopg.Error) as error:
         sys.stderr.write(f"{error}\n")
         return 1

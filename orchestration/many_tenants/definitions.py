@@ -5,13 +5,13 @@ Dagster looks at the annotations when it loads this module, so that they must no
 
 import sys
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from many_tenants import meltano, tenants
+from many_tenants import meltano, tenants, turns
 from many_tenants.database import Database
 from many_tenants.log import Summary
 from many_tenants.tenants import Tenant
@@ -25,6 +25,7 @@ IN_PROGRESS = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 class DatabaseResource(dg.ConfigurableResource):
@@ -54,7 +55,7 @@ def live_response_results(context: dg.AssetExecutionContext, database: DatabaseR
     except tenants.TenantsError as error:
         summary = Summary()
         summary.fail(str(error))
-        store.record(tenant.name, started, 1, summary)
+        store.record(tenant, started, 1, summary)
         raise dg.Failure(str(error), allow_retries=False) from None
     ended = meltano.run(
         tenant.name,
@@ -64,7 +65,7 @@ def live_response_results(context: dg.AssetExecutionContext, database: DatabaseR
         write=sys.stderr.write,
         tell=context.log.info,
     )
-    store.record(tenant.name, started, ended.code, ended.summary)
+    store.record(tenant, started, ended.code, ended.summary)
     metadata = described(ended.summary, ended.seconds)
     if ended.code:
         raise dg.Failure(ended.summary.reason, metadata=metadata, allow_retries=not ended.summary.needs_a_person)
@@ -95,12 +96,15 @@ read_tenant = dg.define_asset_job(
 
 @dg.schedule(job=read_tenant, cron_schedule="* * * * *", default_status=dg.DefaultScheduleStatus.RUNNING)
 def tenants_in_turn(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Reads the tenants whose turn it is. One whose last run is not over yet has to wait for its next turn."""
-    minute = context.scheduled_execution_time
-    due = TENANTS.due(minute)
-    runs = context.instance.get_runs(dg.RunsFilter(statuses=IN_PROGRESS)) if due else []
-    busy = {run.tags.get(PARTITION_TAG) for run in runs}
-    free = [tenant.name for tenant in due if tenant.name not in busy]
+    """Reads the tenants that had no run since their newest turn. One whose last run is not over yet has to wait."""
+    minute = context.scheduled_execution_time.astimezone(timezone.utc)
+    since = minute - timedelta(minutes=TENANTS.every_minutes)
+    known = context.instance.get_run_partition_data
+    busy = {run.partition for run in known(dg.RunsFilter(statuses=IN_PROGRESS))}
+    ended = known(dg.RunsFilter(statuses=ENDED, updated_after=since))
+    # One that was cancelled in the queue never started.
+    started = {run.partition: run.start_time or run.end_time or 0 for run in ended}
+    free = [tenant.name for tenant in turns.due(TENANTS, minute, started) if tenant.name not in busy]
     requests = [dg.RunRequest(run_key=f"{name} {minute:%Y-%m-%d %H:%M}", partition_key=name) for name in free]
     yield from requests or [dg.SkipReason("It is no tenant's turn.")]
 
@@ -111,19 +115,21 @@ CHECKS = {tenant.name: dg.AssetCheckSpec(f"{tenant.name}_is_fresh", asset=live_r
 @dg.multi_asset_check(specs=list(CHECKS.values()), name="tenants_are_fresh")
 def tenants_are_fresh(database: DatabaseResource) -> Iterator[dg.AssetCheckResult]:
     """Fails for each tenant that was not read for too long; tells quota and coverage of all."""
-    for row in database.open().overview():
-        if row["tenant"] in CHECKS:
-            yield dg.AssetCheckResult(
-                asset_key=live_response_results.key,
-                check_name=CHECKS[row["tenant"]].name,
-                passed=not row["stale"],
-                description=row["last_failure"],
-                metadata={name: str(value) for name, value in row.items() if value is not None},
-            )
+    for row in database.open().overview(TENANTS):
+        yield dg.AssetCheckResult(
+            asset_key=live_response_results.key,
+            check_name=CHECKS[row["tenant"]].name,
+            passed=not row["stale"],
+            description=row["last_failure"],
+            metadata={name: str(value) for name, value in row.items() if value is not None},
+        )
 
 
 check_tenants = dg.define_asset_job(
-    "check_tenants", selection=dg.AssetSelection.checks(*(spec.key for spec in CHECKS.values()))
+    "check_tenants",
+    selection=dg.AssetSelection.checks(*(spec.key for spec in CHECKS.values())),
+    # It does not wait behind the tenants that are to be read.
+    tags={"dagster/priority": "1"},
 )
 check_schedule = dg.ScheduleDefinition(
     job=check_tenants, cron_schedule="*/15 * * * *", default_status=dg.DefaultScheduleStatus.RUNNING

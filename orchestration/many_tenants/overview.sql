@@ -1,7 +1,8 @@
 -- What stands how with each tenant: the view operations.overview, and what it reads.
 --
 -- `python -m many_tenants prepare` runs this; it can be run again at any time. Tables of tap, loader and ledger are
--- looked for when the view is read, since they come with the first runs.
+-- looked for when they are read, since they come with the first runs. The view reads small tables only: a warehouse takes
+-- seconds to be counted.
 
 create schema if not exists meltano;
 create schema if not exists quota;
@@ -15,6 +16,8 @@ create table if not exists operations.tenants (
   calls_per_hour integer not null,
   stale_after interval not null
 );
+-- Whether only some commands of its actions are wanted, so that nobody knows when an action is complete.
+alter table operations.tenants add column if not exists filtered boolean not null default false;
 
 -- One row for each time that Meltano ran.
 create table if not exists operations.runs (
@@ -26,6 +29,20 @@ create table if not exists operations.runs (
   results_left integer not null,
   says text,
   primary key (tenant, ended_at)
+);
+
+-- What the tables of a tenant held after one of its last runs.
+create table if not exists operations.counts (
+  tenant text primary key,
+  counted_at timestamptz not null,
+  took interval not null,
+  newest_result timestamp,
+  results bigint not null,
+  failed_results bigint not null,
+  results_by_status jsonb not null,
+  actions bigint not null,
+  open_actions bigint not null,
+  complete_actions bigint not null
 );
 
 -- Calls that the ledger holds of the last seconds: those in flight count, too.
@@ -94,6 +111,28 @@ begin
   end if;
 end $$;
 
+-- Counts the rows of a tenant. What took more than a second is not counted again for six hours.
+create or replace function operations.count_rows(name text, warehouse_schema text) returns void
+language plpgsql as $$
+declare
+  began timestamptz := clock_timestamp();
+  found record;
+begin
+  if exists (
+    select from operations.counts as c
+    where c.tenant = name and c.took > interval '1 second' and c.counted_at > began - interval '6 hours'
+  ) then
+    return;
+  end if;
+  select * into found from operations.results(warehouse_schema), operations.actions(warehouse_schema);
+  delete from operations.counts where tenant = name;
+  insert into operations.counts values (
+    name, clock_timestamp(), clock_timestamp() - began,
+    found.newest_result, found.results, found.failed_results, found.results_by_status,
+    found.actions, found.open_actions, found.complete_actions
+  );
+end $$;
+
 create or replace view operations.overview as
 select t.name as tenant,
   succeeded.ended_at as last_success,
@@ -101,12 +140,18 @@ select t.name as tenant,
   latest.ended_at as last_run,
   case when not latest.succeeded then latest.says end as last_failure,
   latest.results_left,
-  r.newest_result, r.results, r.failed_results, r.results_by_status,
-  a.actions, a.open_actions, a.complete_actions,
-  round(100.0 * a.complete_actions / nullif(a.actions, 0), 1) as coverage_percent,
+  c.newest_result,
+  coalesce(c.results, 0) as results,
+  coalesce(c.failed_results, 0) as failed_results,
+  coalesce(c.results_by_status, '{}') as results_by_status,
+  coalesce(c.actions, 0) as actions,
+  coalesce(c.open_actions, 0) as open_actions,
+  case when not t.filtered then coalesce(c.complete_actions, 0) end as complete_actions,
+  case when not t.filtered then round(100.0 * c.complete_actions / nullif(c.actions, 0), 1) end as coverage_percent,
   greatest(t.calls_per_minute - operations.calls_spent(t.account, 60), 0) as calls_left_this_minute,
   greatest(t.calls_per_hour - operations.calls_spent(t.account, 3600), 0) as calls_left_this_hour,
-  operations.closed_until(t.account) as closed_until
+  operations.closed_until(t.account) as closed_until,
+  c.counted_at
 from operations.tenants as t
 left join lateral (
   select max(ended_at) as ended_at from operations.runs where runs.tenant = t.name and runs.succeeded
@@ -114,6 +159,6 @@ left join lateral (
 left join lateral (
   select * from operations.runs where runs.tenant = t.name order by ended_at desc limit 1
 ) as latest on true
-cross join lateral operations.results(t.warehouse_schema) as r
-cross join lateral operations.actions(t.warehouse_schema) as a
+left join operations.counts as c
+  on c.tenant = t.name and to_regclass(format('%I.live_response_results', t.warehouse_schema)) is not null
 order by stale desc, t.name;

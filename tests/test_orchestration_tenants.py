@@ -11,6 +11,7 @@ import pytest
 import yaml
 from many_tenants import log, meltano, tenants
 
+from tap_defender_lr.tap import TapDefenderLr
 from tests.meltano_project import ROOT
 
 if TYPE_CHECKING:
@@ -101,6 +102,23 @@ def test_lists_and_objects_become_json(tmp_path: Path) -> None:
         ({"tenants": [ENTRY], "every_hours": 2}, "`every_hours` means nothing here."),
         ({"tenants": [ENTRY], "every_minutes": 0}, "`every_minutes` must be a whole number."),
         ({"tenants": [ENTRY], "retries": "3"}, "`retries` must be a whole number."),
+        ({"tenants": [ENTRY], "defaults": ["hidden-word"]}, "defaults must hold settings."),
+        ({"tenants": [ENTRY], "every_minutes": 61, "stale_after_hours": 1}, "`stale_after_hours` must not be shorter"),
+        ({"tenants": [{**ENTRY, "files_url": "hidden-word"}]}, "contoso: `files_url` must be an absolute path"),
+        ({"tenants": [{**ENTRY, "files_url": "file:hidden-word"}]}, "contoso: `files_url` must be an absolute path"),
+        ({"tenants": [ENTRY], "defaults": {"token_cache_path": "./hidden-word"}}, "defaults: `token_cache_path` must"),
+        (
+            {"tenants": [{**ENTRY, "certificate_path": "hidden-word.pem"}]},
+            "`certificate_path` must be an absolute path",
+        ),
+        ({"tenants": [{**ENTRY, "federated_token_file": "hidden-word"}]}, "`federated_token_file` must be an absolute"),
+        ({"tenants": [{**ENTRY, "max_run_minutes": None}]}, "Tenant contoso needs `max_run_minutes`, a whole number."),
+        ({"tenants": [{**ENTRY, "max_run_minutes": "hidden-word"}]}, "Tenant contoso needs `max_run_minutes`"),
+        ({"tenants": [{**ENTRY, "max_run_minutes": 22}]}, "`max_run_minutes` is too long for contoso: with"),
+        (
+            {"tenants": [ENTRY, {**ENTRY, "name": "b", "client_id": "2"}], "retries": 9},
+            "is too long for contoso, b: with",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_without_the_value(tmp_path: Path, document: Any, sentence: str) -> None:
@@ -108,6 +126,46 @@ def test_what_is_wrong_is_told_without_the_value(tmp_path: Path, document: Any, 
         read(tmp_path, document)
     assert sentence in str(raised.value)
     assert "hidden-word" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"files_url": "s3://bucket/folder"},
+        {"files_url": "file:///srv/evidence"},
+        {"files_url": "~/evidence"},
+        {"certificate_path": "/run/secrets/contoso.pem"},
+        {"max_run_minutes": 21},
+    ],
+)
+def test_what_a_run_can_use_is_taken(tmp_path: Path, settings: dict[str, Any]) -> None:
+    assert settings.items() <= read(tmp_path, {"tenants": [{**ENTRY, **settings}]})["contoso"].settings.items()
+
+
+def test_an_empty_value_undoes_a_default(tmp_path: Path) -> None:
+    defaults = {"start_date": "2026-01-01", "client_secret": {"env": "SECRET"}}
+    entry = {**ENTRY, "start_date": None, "client_secret": None}
+    environment = read(tmp_path, {"defaults": defaults, "tenants": [entry]})["contoso"].environment({}.get)
+    assert environment == {
+        "TAP_DEFENDER_LR_MAX_RUN_MINUTES": "15",
+        "TAP_DEFENDER_LR_TENANT_ID": "contoso.example",
+        "TAP_DEFENDER_LR_CLIENT_ID": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"client_id": " 4B8D ", "client_secret": "x"},
+        {"auth_method": "managed_identity"},
+        {"auth_method": "managed_identity", "managed_identity_client_id": "4B8D"},
+    ],
+)
+def test_the_ledger_knows_the_account_by_the_text_that_the_tap_makes(tmp_path: Path, settings: dict[str, str]) -> None:
+    settings = {"tenant_id": "Contoso.example", **settings}
+    run = TapDefenderLr(config={**settings, "quota_store": str(tmp_path / "quota.sqlite")}).run
+    assert tenants.Tenant("contoso", settings).account == run.ledger._account  # noqa: SLF001
+    run.ledger.close()
 
 
 @pytest.mark.parametrize(

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 import yaml
+from many_tenants import __main__ as program
 from many_tenants import log, meltano, tenants
+from many_tenants.database import Database
+from sqlalchemy import make_url
 
 from tap_defender_lr.tap import TapDefenderLr
 from tests.meltano_project import ROOT
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 FOLDER = ROOT / "orchestration"
+posix = pytest.mark.skipif(sys.platform == "win32", reason="the page is written for a POSIX shell")
 ENTRY = {"name": "contoso", "tenant_id": "contoso.example", "client_id": "1", "client_secret": {"env": "SECRET"}}
 
 
@@ -113,7 +120,7 @@ def test_lists_and_objects_become_json(tmp_path: Path) -> None:
         ),
         ({"tenants": [{**ENTRY, "federated_token_file": "hidden-word"}]}, "`federated_token_file` must be an absolute"),
         ({"tenants": [{**ENTRY, "max_run_minutes": None}]}, "Tenant contoso needs `max_run_minutes`, a whole number."),
-        ({"tenants": [{**ENTRY, "max_run_minutes": "hidden-word"}]}, "Tenant contoso needs `max_run_minutes`"),
+        ({"tenants": [{**ENTRY, "max_run_minutes": "hidden-word"}]}, "contoso: `max_run_minutes` must be a whole"),
         ({"tenants": [{**ENTRY, "max_run_minutes": 22}]}, "`max_run_minutes` is too long for contoso: with"),
         (
             {"tenants": [ENTRY, {**ENTRY, "name": "b", "client_id": "2"}], "retries": 9},
@@ -145,7 +152,9 @@ def test_what_a_run_can_use_is_taken(tmp_path: Path, settings: dict[str, Any]) -
 def test_an_empty_value_undoes_a_default(tmp_path: Path) -> None:
     defaults = {"start_date": "2026-01-01", "client_secret": {"env": "SECRET"}}
     entry = {**ENTRY, "start_date": None, "client_secret": None}
-    environment = read(tmp_path, {"defaults": defaults, "tenants": [entry]})["contoso"].environment({}.get)
+    environment = read(tmp_path, {"defaults": defaults, "tenants": [entry]})["contoso"].environment(
+        dict[str, str]().get
+    )
     assert environment == {
         "TAP_DEFENDER_LR_MAX_RUN_MINUTES": "15",
         "TAP_DEFENDER_LR_TENANT_ID": "contoso.example",
@@ -164,7 +173,7 @@ def test_an_empty_value_undoes_a_default(tmp_path: Path) -> None:
 def test_the_ledger_knows_the_account_by_the_text_that_the_tap_makes(tmp_path: Path, settings: dict[str, str]) -> None:
     settings = {"tenant_id": "Contoso.example", **settings}
     run = TapDefenderLr(config={**settings, "quota_store": str(tmp_path / "quota.sqlite")}).run
-    assert tenants.Tenant("contoso", settings).account == run.ledger._account  # noqa: SLF001
+    assert tenants.Tenant("contoso", settings).account == run.ledger._account
     run.ledger.close()
 
 
@@ -261,13 +270,114 @@ def test_a_tenant_gets_no_secret_of_another(monkeypatch: pytest.MonkeyPatch) -> 
     assert {name for name, value in inherited.items() if value == "value"} == {"HARMLESS"}
 
 
+def test_what_a_person_types_wins_but_not_who_signs_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ACTIONS", "_SELECT_FILTER", "TENANT_ID", "CLIENT_SECRET", "CERTIFICATE_PATH", "QUOTA_STORE", "OF_B"):
+        monkeypatch.setenv(f"TAP_DEFENDER_LR_{name}", "typed")
+    typed = meltano.typed({"TAP_DEFENDER_LR_OF_B"})
+    assert typed == dict.fromkeys(("TAP_DEFENDER_LR_ACTIONS", "TAP_DEFENDER_LR__SELECT_FILTER"), "typed")
+    assert typed.items() <= _environment_of_a_command(monkeypatch).items()
+
+
+def _environment_of_a_command(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What Meltano gets when a person types a command for a tenant."""
+    given: list[dict[str, str]] = []
+    monkeypatch.setattr(meltano, "command", lambda _words, environment, **_: given.append(environment))
+    tenant = tenants.Tenant("contoso", {"tenant_id": "contoso.example", "actions": [{"id": "1"}]})
+    listed = tenants.Tenants(60, 6, 3, 60, (tenant,))
+    program._meltano(listed, Database("postgresql://user@host/tenants"), "contoso", ["run"])
+    assert given[0]["TAP_DEFENDER_LR_TENANT_ID"] == "contoso.example"
+    assert given[0]["TAP_DEFENDER_LR_QUOTA_STORE"].startswith("postgresql")
+    return given[0]
+
+
+@pytest.mark.parametrize("password", ["p@ss/word-long", "p ss+word&long", 'p"ss%word-ü'])
+def test_a_password_is_masked_as_an_url_has_it(password: str) -> None:
+    url = make_url("postgresql://user@host/tenants").set(password=password).render_as_string(hide_password=False)
+    loader = Database(url).environment("public")["TARGET_POSTGRES_SQLALCHEMY_URL"]
+    assert meltano._without({password}, loader) == "postgresql+psycopg://user:***@host/tenants"
+    for text in (password, quote(password), quote_plus(password), json.dumps(password)[1:-1]):
+        assert meltano._without({password}, f"it is {text}.") == "it is ***."
+
+
+def test_times_are_told_in_utc() -> None:
+    tokyo = datetime(2026, 1, 31, 21, tzinfo=timezone(timedelta(hours=9)))
+    row = {
+        "tenant": "contoso",
+        "stale": False,
+        "last_success": tokyo,
+        "last_failure": None,
+        "results": 1,
+        "coverage_percent": None,
+        "calls_left_this_hour": 1,
+    }
+    assert "read 2026-01-31 12:00 UTC" in program.described(row)
+
+
+@posix
 def test_a_run_has_a_folder_of_its_own_which_is_gone_afterwards(tmp_path: Path) -> None:
     (tmp_path / "meltano.yml").write_text("version: 1\n")
     (tmp_path / ".env").write_text("SECRET=1\n")
     (tmp_path / ".meltano" / "extractors").mkdir(parents=True)
-    with meltano.project_of_one_run(tmp_path) as first, meltano.project_of_one_run(tmp_path) as second:
+    with meltano.project_of_one_run(tmp_path) as (first, _), meltano.project_of_one_run(tmp_path) as (second, _):
         assert first != second
         assert first.stat().st_mode & 0o777 == 0o700
         assert (first / ".meltano" / "extractors").resolve() == tmp_path / ".meltano" / "extractors"
         assert not (first / ".env").exists()
     assert not first.exists()
+
+
+@posix
+def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "meltano.yml").write_text("version: 1\n")
+    (tmp_path / "many-tenants-new").mkdir()
+    script = f"""
+import pathlib, sys
+from many_tenants import meltano
+with meltano.project_of_one_run(pathlib.Path({str(tmp_path)!r})) as (directory, _):
+    (directory / "tap.config.json").write_text("secret")
+    print(directory, flush=True)
+    sys.stdin.read()
+"""
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(FOLDER)}
+    with (
+        meltano.project_of_one_run(tmp_path) as (in_use, _),
+        subprocess.Popen(
+            [sys.executable, "-c", script], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as killed,
+    ):
+        assert killed.stdout is not None
+        left = Path(killed.stdout.readline().decode().strip())
+        killed.kill()
+        killed.wait()
+        assert (left / "tap.config.json").exists()
+        with meltano.project_of_one_run(tmp_path):
+            assert not left.exists()
+            assert in_use.exists()
+    assert [file.name for file in tmp_path.iterdir() if file.is_dir()] == ["many-tenants-new"], "not locked yet"
+
+
+@posix
+def test_meltano_keeps_the_folder_locked_even_if_it_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meltano.yml").write_text("version: 1\n")
+    script = tmp_path / "meltano"
+    script.write_text(f"""#!{sys.executable}
+import os
+print(os.environ.get("PGPASSWORD"))
+here = os.stat(".")
+def leads_here(number):
+    try:
+        return os.path.samestat(os.fstat(number), here)
+    except OSError:
+        return False
+raise SystemExit(not any(map(leads_here, range(3, 256))))
+""")
+    script.chmod(0o700)
+    monkeypatch.setattr(meltano, "_MELTANO", str(script))
+    assert meltano.command(["state", "list"], {}, project=tmp_path) == 0
+    lines: list[str] = []
+    environment = {"PGPASSWORD": "hidden-word"}
+    ended = meltano.run("contoso", environment, project=tmp_path, secrets=set(), write=lines.append, tell=lines.append)
+    assert (ended.code, lines) == (0, ["***\n"])

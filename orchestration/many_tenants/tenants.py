@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _NUMBERS = {"every_minutes": 60, "stale_after_hours": 6, "retries": 3, "first_wait_seconds": 60}
 _SET_HERE = {"quota_store": "it is in PostgreSQL for all tenants"}
 _EACH = {"max_run_minutes": 15}
-"""What a tenant has if the list says nothing: without an end, a run would wait for its quota in a place of the queue."""
+"""What a tenant has if the list says nothing: a run without an end would wait for its quota in a place of the queue."""
 _PATHS = ("files_url", "certificate_path", "federated_token_file", "token_cache_path")
 _AROUND_SECONDS = 300
 """What a run may take beside `max_run_minutes`: to start, and until all is loaded."""
@@ -144,7 +144,7 @@ def _longest_run(engine: Path) -> float:
     """Seconds after which Dagster ends a run."""
     document = yaml.safe_load(engine.read_text(encoding="utf-8")) if engine.is_file() else None
     found = ((document or {}).get("run_monitoring") or {}).get("max_runtime_seconds")
-    return found if _is_number(found, at_least=1) else math.inf
+    return _number(found, at_least=1) or math.inf
 
 
 def problems(document: Any, settings: Mapping[str, Mapping[str, Any]], longest_run: float) -> Iterator[str]:
@@ -155,7 +155,7 @@ def problems(document: Any, settings: Mapping[str, Mapping[str, Any]], longest_r
     for name in document.keys() - {*_NUMBERS, "defaults", "tenants"}:
         yield f"`{name}` means nothing here."
     numbers = {name: document.get(name, default) for name, default in _NUMBERS.items()}
-    odd = [name for name, value in numbers.items() if not _is_number(value, at_least=int(name == "every_minutes"))]
+    odd = [name for name, value in numbers.items() if _number(value, at_least=int(name == "every_minutes")) is None]
     yield from (f"`{name}` must be a whole number." for name in odd)
     if not odd and numbers["stale_after_hours"] * 60 < numbers["every_minutes"]:
         yield "`stale_after_hours` must not be shorter than `every_minutes`, or each tenant is stale before its turn."
@@ -192,6 +192,8 @@ def _entry_problems(place: str, entry: Any, settings: Mapping[str, Mapping[str, 
             yield f"{place}: `{name}` must not stand in the list; write {{env: VARIABLE}} or {{file: PATH}}."
         elif isinstance(value, dict) and not settings[name].get("sensitive"):
             yield f"{place}: `{name}` must be a value."
+        elif settings[name].get("kind") == "integer" and _number(value, at_least=0) is None:
+            yield f"{place}: `{name}` must be a whole number."
         elif name in _PATHS and isinstance(value, str) and _is_relative(value.strip(), is_url=name == "files_url"):
             yield f"{place}: `{name}` must be an absolute path, since a run's own folder is gone after the run."
 
@@ -203,8 +205,8 @@ def _is_relative(value: str, *, is_url: bool) -> bool:
     return bool(value) and not value.startswith(("~", "/")) and not Path(value).is_absolute()
 
 
-def _is_number(value: Any, *, at_least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+def _number(value: Any, *, at_least: int) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= at_least else None
 
 
 def _account_problems(document: Mapping[str, Any]) -> Iterator[str]:
@@ -225,8 +227,8 @@ def _length_problems(document: Mapping[str, Any], numbers: Mapping[str, int], lo
     waits = (2 ** min(retries + 1, 64) - 2) * numbers["first_wait_seconds"]
     too_long = []
     for tenant in _tenants(document):
-        minutes = tenant.settings.get("max_run_minutes")
-        if not _is_number(minutes, at_least=1):
+        minutes = _number(tenant.settings.get("max_run_minutes"), at_least=1)
+        if minutes is None:
             yield f"Tenant {tenant.name} needs `max_run_minutes`, a whole number."
         elif (retries + 1) * (minutes * 60 + _AROUND_SECONDS) + waits > longest_run:
             too_long.append(tenant.name)

@@ -13,17 +13,13 @@ _QUOTA_LEFT = re.compile(r"([\d,]+) calls? spent; ([\d,]+) left this minute, ([\
 _BAD_SETTINGS = "Config validation failed"
 """The SDK's last word when it refuses the settings; what is wrong was said before."""
 _LASTS = re.compile(
-    "|".join(
-        (
-            r"Sign-in to tenant \S+ was refused\.",
-            r"The sign-in host \S+ does not know the tenant",
-            r"This machine's managed identity cannot be used: (?!it does not answer)",
-            r"The API denies access:",
-            r"https://\S+ refuses",
-            # A setting, but not what the service or a store says of one.
-            r"`(?!actions` names|files_url`: nothing|max_run_minutes` ends)[a-z_]+",
-        )
-    )
+    r"Sign-in to tenant \S+ was refused\."
+    r"|The sign-in host \S+ does not know the tenant"
+    r"|This machine's managed identity cannot be used: (?!it does not answer)"
+    r"|The API denies access:"
+    r"|https://\S+ refuses"
+    # A setting, but not what the service or a store says of one.
+    r"|`(?!actions` names|files_url`: nothing|max_run_minutes` ends)[a-z_]+"
 )
 """How sentences of the tap begin that stay true until somebody changes something."""
 _TRACEBACK = "Traceback (most recent call last):"

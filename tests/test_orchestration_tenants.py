@@ -22,7 +22,7 @@ from sqlalchemy import make_url
 
 from tap_defender_lr import client
 from tap_defender_lr.tap import TapDefenderLr
-from tests.meltano_project import ROOT
+from tests.meltano_project import ROOT, blocks
 
 FOLDER = ROOT / "orchestration"
 posix = pytest.mark.skipif(sys.platform == "win32", reason="the page is written for a POSIX shell")
@@ -50,6 +50,20 @@ def test_meltano_knows_the_settings_that_the_plugin_has() -> None:
     assert {entry["name"] for entry in settings_of(FOLDER / "meltano.yml") if entry.get("sensitive")} == {
         entry["name"] for entry in plugin["settings"] if entry.get("sensitive")
     }
+
+
+def test_the_loader_is_the_one_that_was_tested() -> None:
+    project = yaml.safe_load((FOLDER / "meltano.yml").read_text(encoding="utf-8"))
+    (tested,) = yaml.safe_load(blocks("docs/loaders.md", "yaml")["PostgreSQL"][0])["loaders"]
+    (loader,) = project["plugins"]["loaders"]
+    assert loader["pip_url"] == tested["pip_url"]
+    assert loader["env"] == tested["env"]
+
+
+def test_several_runs_are_started_at_the_same_time() -> None:
+    queue = yaml.safe_load((FOLDER / "dagster.yaml").read_text(encoding="utf-8"))["run_queue"]
+    assert queue["dequeue_use_threads"] is True
+    assert queue["dequeue_num_workers"] > 1
 
 
 def test_nothing_is_sent_anywhere() -> None:

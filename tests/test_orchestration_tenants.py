@@ -136,6 +136,7 @@ def test_lists_and_objects_become_json(tmp_path: Path) -> None:
         ({"tenants": [{**ENTRY, "federated_token_file": "hidden-word"}]}, "`federated_token_file` must be an absolute"),
         ({"tenants": [{**ENTRY, "max_run_minutes": None}]}, "Tenant contoso needs `max_run_minutes`, a whole number."),
         ({"tenants": [{**ENTRY, "max_run_minutes": "hidden-word"}]}, "contoso: `max_run_minutes` must be a whole"),
+        ({"tenants": [{**ENTRY, "max_run_minutes": ["hidden-word"]}]}, "contoso: `max_run_minutes` must be a whole"),
         ({"tenants": [{**ENTRY, "max_run_minutes": 22}]}, "`max_run_minutes` is too long for contoso: with"),
         (
             {"tenants": [ENTRY, {**ENTRY, "name": "b", "client_id": "2"}], "retries": 9},

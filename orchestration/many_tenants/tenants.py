@@ -227,9 +227,11 @@ def _length_problems(document: Mapping[str, Any], numbers: Mapping[str, int], lo
     waits = (2 ** min(retries + 1, 64) - 2) * numbers["first_wait_seconds"]
     too_long = []
     for tenant in _tenants(document):
-        minutes = _number(tenant.settings.get("max_run_minutes"), at_least=1)
-        if minutes is None:
-            yield f"Tenant {tenant.name} needs `max_run_minutes`, a whole number."
+        value = tenant.settings.get("max_run_minutes")
+        minutes = _number(value, at_least=1)
+        if minutes is None:  # what is no number at all has been told before
+            if not value:
+                yield f"Tenant {tenant.name} needs `max_run_minutes`, a whole number."
         elif (retries + 1) * (minutes * 60 + _AROUND_SECONDS) + waits > longest_run:
             too_long.append(tenant.name)
     if too_long:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from datetime import timezone
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,15 @@ def _meltano(listed: Tenants, database: Database, name: str, words: list[str]) -
         **meltano.inherited(listed.secret_variables()),
         **database.environment(tenant.schema),
         **tenant.environment(os.environ.get),
+        **meltano.typed(listed.secret_variables()),
     }
     return meltano.command(words, environment, project=Path.cwd())
 
 
 def described(row: dict[str, Any]) -> str:
     """A line, and a second one when the last run failed."""
-    success = f"read {row['last_success']:%Y-%m-%d %H:%M} UTC" if row["last_success"] else "never read"
+    last = row["last_success"]
+    success = f"read {last.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC" if last else "never read"
     coverage = "nothing yet" if row["coverage_percent"] is None else f"{row['coverage_percent']} %"
     line = (
         f"{'STALE' if row['stale'] else 'ok':6}{row['tenant']:20}{success}, {row['results']:,} results, "

@@ -12,7 +12,18 @@ _LEFT_FOR_LATER = re.compile(r"([\d,]+) results? left for the next run\.")
 _QUOTA_LEFT = re.compile(r"([\d,]+) calls? spent; ([\d,]+) left this minute, ([\d,]+) this hour\.")
 _BAD_SETTINGS = "Config validation failed"
 """The SDK's last word when it refuses the settings; what is wrong was said before."""
-_REFUSED = re.compile(r"Sign-in to tenant \S+ was refused\.")
+_LASTS = re.compile(
+    r"Sign-in to tenant \S+ was refused\."
+    r"|The sign-in host \S+ does not know the tenant"
+    r"|This machine's managed identity cannot be used: (?!it does not answer)"
+    r"|The API denies access:"
+    r"|https://\S+ refuses"
+    # A setting, but not what the service or a store says of one.
+    r"|`(?!actions` names|files_url`: nothing|max_run_minutes` ends)[a-z_]+"
+)
+"""How sentences of the tap begin that stay true until somebody changes something."""
+_TRACEBACK = "Traceback (most recent call last):"
+_MOST_CHARACTERS = 300
 
 
 @dataclass
@@ -31,6 +42,7 @@ class Summary:
     left_this_minute: int | None = None
     left_this_hour: int | None = None
     _errors: dict[str, list[str]] = field(default_factory=dict)
+    _in_traceback: bool = False
 
     def add(self, line: str) -> str | None:
         """Takes in a line, and gives back what the tap says in it to a person, if anything."""
@@ -40,10 +52,12 @@ class Summary:
             return None
         if not isinstance(entry, dict):
             return None
-        event, plugin = str(entry.get("event", "")), str(entry.get("string_id", ""))
+        event, plugin = str(entry.get("event", "")), _plugin(entry)
         if entry.get("level") in {"error", "critical"}:
-            self._errors.setdefault(plugin, []).append(event)
+            # Meltano's own sentence is in `err`; more lines of it are the log of a program.
+            self._add_error(plugin, event if plugin else str(entry.get("err") or event).partition("\n")[0])
         if plugin != TAP:
+            self._find_exception(plugin, event)
             return None
         metric = entry.get("metric_info")
         if isinstance(metric, dict):
@@ -54,7 +68,18 @@ class Summary:
 
     def fail(self, reason: str) -> None:
         """It failed before there was a log."""
-        self._errors.setdefault(TAP, []).append(reason)
+        self._add_error(TAP, reason)
+
+    def _add_error(self, plugin: str, sentence: str) -> None:
+        self._errors.setdefault(plugin, []).append(sentence)
+
+    def _find_exception(self, plugin: str, event: str) -> None:
+        """A loader may end with a traceback, line by line, whose first line that is not indented tells why."""
+        if event == _TRACEBACK:
+            self._in_traceback = bool(plugin)
+        elif self._in_traceback and plugin and event and not event[0].isspace():
+            self._in_traceback = False
+            self._add_error(plugin, event[:_MOST_CHARACTERS])
 
     def _measure(self, metric: dict[str, Any]) -> None:
         if metric.get("metric") == "record_count":
@@ -78,12 +103,18 @@ class Summary:
 
     @property
     def needs_a_person(self) -> bool:
-        """Whether nothing changes until somebody changes a setting or a secret."""
-        return self._settings_are_bad or any(map(_REFUSED.match, self._errors.get(TAP, [])))
+        """Whether nothing changes until somebody changes a setting, a secret or a right."""
+        return self._settings_are_bad or any(map(_LASTS.match, self._errors.get(TAP, [])))
 
     @property
     def _settings_are_bad(self) -> bool:
         return _BAD_SETTINGS in self._errors.get(TAP, [])
+
+
+def _plugin(entry: dict[str, Any]) -> str:
+    """Whose line it is; empty for Meltano's own. While it looks for streams, the tap has another mark."""
+    discovers = entry.get("type") == "discovery" and entry.get("name") == TAP and "plugin_logger" in entry
+    return TAP if discovers else str(entry.get("string_id", ""))
 
 
 def _number(text: str) -> int:

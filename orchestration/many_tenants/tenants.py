@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import zlib
@@ -10,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _NUMBERS = {"every_minutes": 60, "stale_after_hours": 6, "retries": 3, "first_wait_seconds": 60}
 _SET_HERE = {"quota_store": "it is in PostgreSQL for all tenants"}
+_EACH = {"max_run_minutes": 15}
+"""What a tenant has if the list says nothing: a run without an end would wait for its quota in a place of the queue."""
+_PATHS = ("files_url", "certificate_path", "federated_token_file", "token_cache_path")
+_AROUND_SECONDS = 300
+"""What a run may take beside `max_run_minutes`: to start, and until all is loaded."""
 
 
 class TenantsError(Exception):
@@ -64,8 +71,12 @@ class Tenant:
 
     @property
     def account(self) -> str:
-        """What the ledger of calls knows it by."""
-        return f"{self.settings['tenant_id']}/{self.settings.get('client_id')}".lower()
+        """What the ledger of calls knows it by: the tap makes the same text of its settings."""
+        tenant, app, identity = (
+            str(self.settings.get(name) or "").strip()
+            for name in ("tenant_id", "client_id", "managed_identity_client_id")
+        )
+        return f"{tenant}/{app or identity}".lower()
 
     @property
     def references(self) -> dict[str, Reference]:
@@ -121,24 +132,33 @@ def read(file: Path, project: Path) -> Tenants:
     except (yaml.YAMLError, UnicodeDecodeError):  # their texts may show a secret that stands in the wrong place
         raise TenantsError(f"The list of tenants {file} is not YAML.") from None
     (plugin,) = yaml.safe_load(project.read_text(encoding="utf-8"))["plugins"]["extractors"]
-    found = list(problems(document, {setting["name"]: setting for setting in plugin["settings"]}))
+    known = {setting["name"]: setting for setting in plugin["settings"]}
+    found = list(problems(document, known, _longest_run(project.with_name("dagster.yaml"))))
     if found:
         raise TenantsError(f"The list of tenants {file} is not right. {' '.join(found)}")
     numbers = {name: document.get(name, default) for name, default in _NUMBERS.items()}
     return Tenants(**numbers, tenants=tuple(_tenants(document)))
 
 
-def problems(document: Any, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+def _longest_run(engine: Path) -> float:
+    """Seconds after which Dagster ends a run."""
+    document = yaml.safe_load(engine.read_text(encoding="utf-8")) if engine.is_file() else None
+    found = ((document or {}).get("run_monitoring") or {}).get("max_runtime_seconds")
+    return _number(found, at_least=1) or math.inf
+
+
+def problems(document: Any, settings: Mapping[str, Mapping[str, Any]], longest_run: float) -> Iterator[str]:
     """What is wrong with the list, in sentences that never hold a value: it may be a secret."""
     if not isinstance(document, dict) or not isinstance(document.get("tenants"), list) or not document["tenants"]:
         yield "It must hold a list `tenants`."
         return
     for name in document.keys() - {*_NUMBERS, "defaults", "tenants"}:
         yield f"`{name}` means nothing here."
-    for name in _NUMBERS:
-        value = document.get(name, 1)
-        if not isinstance(value, int) or isinstance(value, bool) or value < (name == "every_minutes"):
-            yield f"`{name}` must be a whole number."
+    numbers = {name: document.get(name, default) for name, default in _NUMBERS.items()}
+    odd = [name for name, value in numbers.items() if _number(value, at_least=int(name == "every_minutes")) is None]
+    yield from (f"`{name}` must be a whole number." for name in odd)
+    if not odd and numbers["stale_after_hours"] * 60 < numbers["every_minutes"]:
+        yield "`stale_after_hours` must not be shorter than `every_minutes`, or each tenant is stale before its turn."
     entries = {"defaults": document.get("defaults") or {}}
     for number, entry in enumerate(document["tenants"], 1):
         name = entry.get("name") if isinstance(entry, dict) else None
@@ -151,7 +171,10 @@ def problems(document: Any, settings: Mapping[str, Mapping[str, Any]]) -> Iterat
     if any(place.startswith("The second") for place in entries):
         yield "Each name can be used once."
         return
-    yield from _account_problems(document)
+    if isinstance(entries["defaults"], dict):
+        yield from _account_problems(document)
+        if not odd:
+            yield from _length_problems(document, numbers, longest_run)
 
 
 def _entry_problems(place: str, entry: Any, settings: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -159,7 +182,7 @@ def _entry_problems(place: str, entry: Any, settings: Mapping[str, Mapping[str, 
         yield f"{place} must hold settings."
         return
     for name, value in entry.items():
-        if name == "name" and place != "defaults":
+        if value is None or (name == "name" and place != "defaults"):
             continue
         if name not in settings:
             yield f"{place}: `{name}` is no setting of the tap."
@@ -169,6 +192,21 @@ def _entry_problems(place: str, entry: Any, settings: Mapping[str, Mapping[str, 
             yield f"{place}: `{name}` must not stand in the list; write {{env: VARIABLE}} or {{file: PATH}}."
         elif isinstance(value, dict) and not settings[name].get("sensitive"):
             yield f"{place}: `{name}` must be a value."
+        elif settings[name].get("kind") == "integer" and _number(value, at_least=0) is None:
+            yield f"{place}: `{name}` must be a whole number."
+        elif name in _PATHS and isinstance(value, str) and _is_relative(value.strip(), is_url=name == "files_url"):
+            yield f"{place}: `{name}` must be an absolute path, since a run's own folder is gone after the run."
+
+
+def _is_relative(value: str, *, is_url: bool) -> bool:
+    """Whether it depends on the working directory. The tap itself knows ~, but not in a file URL."""
+    if is_url and re.match("[A-Za-z][A-Za-z0-9+.-]+:", value):  # a single letter is a drive of Windows
+        return re.match("(?i)(?:file|local):", value) is not None and not urlsplit(value).path.startswith("/")
+    return bool(value) and not value.startswith(("~", "/")) and not Path(value).is_absolute()
+
+
+def _number(value: Any, *, at_least: int) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= at_least else None
 
 
 def _account_problems(document: Mapping[str, Any]) -> Iterator[str]:
@@ -182,6 +220,28 @@ def _account_problems(document: Mapping[str, Any]) -> Iterator[str]:
             yield f"{names} are the same tenant and app, so that they would share one quota."
 
 
+def _length_problems(document: Mapping[str, Any], numbers: Mapping[str, int], longest_run: float) -> Iterator[str]:
+    """A run that Dagster ends keeps no state: the next one would read the same again, and be ended again."""
+    retries = numbers["retries"]
+    # Dagster waits (2^n - 1) times as long before the n-th retry, and up to once more or less by chance.
+    waits = (2 ** min(retries + 1, 64) - 2) * numbers["first_wait_seconds"]
+    too_long = []
+    for tenant in _tenants(document):
+        value = tenant.settings.get("max_run_minutes")
+        minutes = _number(value, at_least=1)
+        if minutes is None:  # what is no number at all has been told before
+            if not value:
+                yield f"Tenant {tenant.name} needs `max_run_minutes`, a whole number."
+        elif (retries + 1) * (minutes * 60 + _AROUND_SECONDS) + waits > longest_run:
+            too_long.append(tenant.name)
+    if too_long:
+        names = ", ".join(too_long[:3]) + (", …" if len(too_long) > 3 else "")
+        yield (
+            f"`max_run_minutes` is too long for {names}: with all retries and their waits a run could take longer than "
+            "`max_runtime_seconds` in dagster.yaml, after which Dagster ends it and its state is lost."
+        )
+
+
 def _reference(value: Any) -> Reference | None:
     if isinstance(value, dict) and len(value) == 1:
         ((kind, place),) = value.items()
@@ -193,9 +253,11 @@ def _reference(value: Any) -> Reference | None:
 def _tenants(document: Mapping[str, Any]) -> Iterator[Tenant]:
     for entry in document["tenants"]:
         if isinstance(entry, dict):
-            merged = {**(document.get("defaults") or {}), **entry}
+            merged = {**_EACH, **(document.get("defaults") or {}), **entry}
             name = str(merged.pop("name", ""))
-            yield Tenant(name, {key: _reference(value) or _plain(value) for key, value in merged.items()})
+            # An empty value undoes a default.
+            settings = {key: value for key, value in merged.items() if value is not None}
+            yield Tenant(name, {key: _reference(value) or _plain(value) for key, value in settings.items()})
 
 
 def _plain(value: Any) -> Any:

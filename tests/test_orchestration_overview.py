@@ -216,4 +216,6 @@ def test_state_and_history_can_be_deleted_as_the_page_says(tmp_path: Path) -> No
     before = data.count("runs", "meltano")
     for statement, _ in purges:
         data.execute(statement)
+    (silence,) = re.findall(r"`(select now\(\) [^`]+)`", PAGE)
+    assert data.query(silence)[0][0].days == 80
     assert (data.count("runs", "operations"), data.count("runs", "meltano")) == (1, before - 1)

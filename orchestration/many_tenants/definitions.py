@@ -17,7 +17,6 @@ from many_tenants.log import Summary
 from many_tenants.tenants import Tenant
 
 TENANTS = tenants.configured()
-PARTITION_TAG = "dagster/partition"
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

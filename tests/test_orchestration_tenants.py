@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -207,16 +206,6 @@ def test_a_missing_secret_is_named(tmp_path: Path, reference: tenants.Reference,
     with pytest.raises(tenants.TenantsError, match="The ") as raised:
         tenants.Reference(reference.kind, reference.place.format(folder=tmp_path)).read(dict[str, str]().get)
     assert str(raised.value).endswith(sentence)
-
-
-def test_turns_are_spread_and_each_tenant_has_one(tmp_path: Path) -> None:
-    document = {"tenants": [{**ENTRY, "name": f"t{number}", "client_id": str(number)} for number in range(600)]}
-    found = read(tmp_path, document)
-    midnight = datetime(2026, 1, 1, tzinfo=timezone.utc)
-    turns = [found.due(midnight + timedelta(minutes=minute)) for minute in range(60)]
-    assert Counter(tenant.name for due in turns for tenant in due) == dict.fromkeys((t.name for t in found), 1)
-    assert max(map(len, turns)) < 30
-    assert found.due(midnight + timedelta(minutes=60)) == turns[0]
 
 
 def line(event: str = "", plugin: str = log.TAP, level: str = "info", **more: Any) -> str:

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import re
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,6 @@ import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-    from datetime import datetime
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _NUMBERS = {"every_minutes": 60, "stale_after_hours": 6, "retries": 3, "first_wait_seconds": 60}
@@ -109,13 +107,6 @@ class Tenants:
         if found is None:
             raise TenantsError(f"There is no tenant {name} in the list.")
         return found
-
-    def due(self, minute: datetime) -> list[Tenant]:
-        """Whose turn it is in that minute: each has one in `every_minutes`, which its name decides."""
-        turn = int(minute.timestamp()) // 60
-        return [
-            tenant for tenant in self.tenants if (turn - zlib.crc32(tenant.name.encode())) % self.every_minutes == 0
-        ]
 
     def secret_variables(self) -> set[str]:
         """Variables that hold a secret of one tenant, which the processes of others must not see."""

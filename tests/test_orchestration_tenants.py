@@ -361,6 +361,8 @@ def test_times_are_told_in_utc() -> None:
         "calls_left_this_hour": 1,
     }
     assert "read 2026-01-31 12:00 UTC" in program.described(row)
+    assert "coverage not known" in program.described({**row, "results": 1, "coverage_percent": None})
+    assert "coverage nothing yet" in program.described({**row, "results": 0, "coverage_percent": None})
 
 
 @posix

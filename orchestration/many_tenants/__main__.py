@@ -73,7 +73,8 @@ def described(row: dict[str, Any]) -> str:
     """A line, and a second one when the last run failed."""
     last = row["last_success"]
     success = f"read {last.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC" if last else "never read"
-    coverage = "nothing yet" if row["coverage_percent"] is None else f"{row['coverage_percent']} %"
+    unknown = "not known" if row["results"] else "nothing yet"
+    coverage = unknown if row["coverage_percent"] is None else f"{row['coverage_percent']} %"
     line = (
         f"{'STALE' if row['stale'] else 'ok':6}{row['tenant']:20}{success}, {row['results']:,} results, "
         f"coverage {coverage}, {row['calls_left_this_hour']:,} calls left this hour\n"

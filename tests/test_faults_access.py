@@ -153,15 +153,16 @@ def test_a_permission_that_is_taken_away_keeps_what_was_read(world: World, make_
         world.add(number)
     with Simulator(world.tenant) as simulator:
         cli = make_cli(simulator)
-        simulator.rules.append(refused("link", 401, "Unauthorized", "Account mode is inactive"))
-        simulator.rules[0].after = 16
+        for number in range(17, 31):
+            simulator.rules.append(refused("link", 401, "Unauthorized", "Account mode is inactive"))
+            simulator.rules[-1].action_id = action_id(number)
         first = cli.run()
         assert len(simulator.calls("link")) <= 16 + 2 * 8
         assert len(simulator.calls("token")) <= 2 + 8
         simulator.rules.clear()
         second = cli.run(state=first.states[-1])
     check_sentence(first, "Account mode is inactive")
-    assert statuses(first)
+    assert statuses(first) == fetched(range(1, 17))
     assert second.code == 0
     assert statuses(first, second) == fetched(range(1, 31))
 

@@ -7,7 +7,7 @@ wrongly ("…41.93Z" > "…41.93163Z"), and a Python `datetime` keeps only 6 of 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 
 _PATTERN = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d)(?:[.,](\d{1,12}))?\s*(?:[Zz]|([+-])(\d\d):?(\d\d))?",
@@ -24,12 +24,13 @@ def normalize(value: object) -> str | None:
     match = _PATTERN.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         return None
-    date, clock, fraction, sign, hours, minutes = match.groups()
+    day, clock, fraction, sign, hours, minutes = match.groups()
     fraction = (fraction or "")[:7].ljust(7, "0")
     try:
-        moment = datetime.fromisoformat(f"{date}T{clock}+00:00")
         if sign is None:
-            return f"{date}T{clock}.{fraction}Z"
+            date.fromisoformat(day)  # whether there is such a day
+            return f"{day}T{clock}.{fraction}Z"
+        moment = datetime.fromisoformat(f"{day}T{clock}+00:00")
         offset = timedelta(hours=int(hours), minutes=int(minutes))
         return _write(moment - offset if sign == "+" else moment + offset, fraction)
     except (ValueError, OverflowError):

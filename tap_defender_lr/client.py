@@ -202,8 +202,12 @@ class DefenderClient:
         waits = pauses()
         tries = throttled = 0
         refused_token: str | None = None
+        reason = ""
         while True:
+            if self.most_calls is not None and self.calls >= self.most_calls:
+                raise CallsSpentError(reason)
             answer = self._call(request, refused_token, throttled)
+            reason = answer.reason
             if answer.meaning is _Meaning.TAKE:
                 return answer.document
             if answer.meaning is _Meaning.NOT_SENT:
@@ -238,8 +242,6 @@ class DefenderClient:
             refused_token: A token that the API has refused before.
             throttled: How often this request was throttled before.
         """
-        if self.most_calls is not None and self.calls >= self.most_calls:
-            raise CallsSpentError
         reservation = self._ledger.acquire(request.wait)
         answered, throttled_for = False, None
         try:

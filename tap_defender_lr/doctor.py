@@ -121,9 +121,10 @@ class _Walk:
                 check = Check(name, "failed", str(error))
             except TimeIsUpError:
                 check = self._not_now(name)
-            except CallsSpentError:
+            except CallsSpentError as error:
                 calls = counted(self._run.client.calls, "call", "calls")
-                detail = f"The service gave no answer of use, and the doctor has made the {calls} that it may."
+                last = f"The last call: {error}" if str(error) else "The service gave no answer of use"
+                detail = f"{last}; the doctor has made the {calls} that it may."
                 check = Check(name, "failed", detail, "It may be down, or throttle: try again in a few minutes.")
             # Roles that look wrong are no reason to give up: the calls will tell.
             works = check.status not in {"failed", "skipped"} or name == "roles"

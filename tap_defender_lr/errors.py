@@ -40,7 +40,7 @@ class TimeIsUpError(Exception):
 
 
 class CallsSpentError(Exception):
-    """As many calls were made as were allowed for a purpose."""
+    """As many calls were made as were allowed for a purpose. The text is why the last one failed, if it did."""
 
 
 class StoreFailedError(Exception):

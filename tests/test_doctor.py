@@ -116,11 +116,12 @@ def test_a_blob_store_behind_a_firewall(simulator: Simulator, make_cli: Callable
 @pytest.mark.parametrize(
     ("rule", "step", "status", "words"),
     [
-        (Rule("list", **throttled(1)), "list", "failed", "has made the 2 calls that it may"),
-        (Rule("link", **throttled(1)), "result", "failed", "has made the 3 calls that it may"),
+        (Rule("list", **throttled(1)), "list", "failed", "status 429; the doctor has made the 2 calls that it may"),
+        (Rule("link", **throttled(1)), "result", "failed", "status 429; the doctor has made the 3 calls that it may"),
+        (Rule("list", 503), "list", "failed", "status 503; the doctor has made the 2 calls that it may"),
         (Rule("list", **throttled(600)), "list", "skipped", "The service asks to wait: the next call is possible in"),
     ],
-    ids=["no list", "no link", "a long wait"],
+    ids=["throttled list", "throttled link", "no list", "a long wait"],
 )
 def test_a_service_that_fails_costs_no_more_calls(
     simulator: Simulator, make_cli: Callable[..., Cli], *, rule: Rule, step: str, status: str, words: str

@@ -20,7 +20,7 @@ _SIZE = 1000
 _LOADS = (Load(1499, _SIZE, factor=4), Load(2999, _SIZE, factor=12))
 _LONG = 2000
 """More results are read once only, whatever `--repeat` says: a run takes more than five minutes."""
-_QUICK = Load(59, _SIZE, calls_per_minute=10, calls_per_hour=40, factor=240)
+_QUICK = Load(59, _SIZE, calls_per_minute=10, calls_per_hour=40, factor=120)
 
 
 def optimum(load: Load) -> float:

@@ -64,7 +64,7 @@ def test_a_fleet_with_all_its_dirt_and_the_day_after(make_cli: Callable[..., Cli
         read = {key for key, record in results.items() if record["result_status"] in {"fetched", "unreadable"}}
         files = {key for key, record in results.items() if record["result_status"] == "skipped"}
         assert read | files == set(tenant.results)
-        assert simulator.calls("link")[0].status == 200
+        assert 200 in {call.status for call in simulator.calls("link")}
         assert {call.endpoint for call in simulator.log} >= {"discovery", "token", "list", "link", "blob"}
 
         simulator.clear_log()

@@ -230,7 +230,7 @@ class TestLinks:
         early = [0.0]
 
         def headers(_now: float) -> dict[str, str]:
-            early[0] = 2.0
+            early[0] = 5.0
             return {}
 
         with Simulator(world.tenant, clock=lambda: time.time() - early[0]) as simulator:

@@ -54,21 +54,21 @@ def by_date(seconds: int) -> dict[str, Any]:
 def test_one_gate_for_everybody_when_the_service_throttles(
     world: World, make_cli: Callable[..., Cli], answer: dict[str, Any], clock_ahead: float, wait: float
 ) -> None:
-    for number in range(1, 25):
+    for number in range(1, 41):
         world.add(number)
     with Simulator(world.tenant, api_latency=(LATENCY, LATENCY), clock=lambda: time.time() + clock_ahead) as simulator:
         simulator.rules.append(Rule("link", after=8, times=1, **answer))
         run = make_cli(simulator).run()
         calls = [call for call in simulator.log if call.endpoint in API]
     assert run.code == 0, run.stderr
-    assert statuses(run) == fetched(range(1, 25))
+    assert statuses(run) == fetched(range(1, 41))
     (refused,) = [call for call in calls if call.status == 429]
-    # A timer may go off a little early; what was on its way when the answer came may arrive a little later.
+    # A timer may go off a little early; each of the other seven workers may have had a call on its way.
     answered = refused.arrived + LATENCY - 0.01
     arrived = sorted(call.arrived for call in calls)
-    assert not [time for time in arrived if answered + 1 < time < answered + wait]
+    assert len([time for time in arrived if answered < time < answered + wait]) <= 7
     probe, *others = [time for time in arrived if time >= answered + wait]
-    assert probe < answered + wait + 3
+    assert probe < answered + wait + 10
     assert others[0] >= probe + LATENCY - 0.01
 
 
@@ -165,7 +165,7 @@ class TestSilence:
             pytest.param(Rule("link", delay=5, times=1), {"silence": 1.0}, id="no answer-link"),
             pytest.param(Rule("blob", delay=5, times=1), {"silence": 1.0}, id="no answer-blob"),
             pytest.param(Rule("blob", drip=5, times=1), {"silence": 1.0}, id="silence-blob"),
-            pytest.param(Rule("link", drip=0.05, times=1), {"whole": 1.2}, id="slow drip-link"),
+            pytest.param(Rule("link", drip=0.05, times=1), {"whole": 5.0}, id="slow drip-link"),
         ],
     )
     def test_a_result_once(
@@ -174,7 +174,8 @@ class TestSilence:
         self.limit(monkeypatch, **limits)
         side.simulator.rules[:] = [rule]
         assert self.fetch(side).failed is None
-        assert len(side.simulator.calls(rule.endpoint)) == 2
+        assert len(side.simulator.calls(rule.endpoint)) >= 2
+        assert rule.fired == 1
 
     @pytest.mark.parametrize(
         ("fault", "limits"),
@@ -199,10 +200,10 @@ class TestSilence:
             list(side.client.machine_actions(None))
 
     def test_a_refusal_that_drips(self, side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.limit(monkeypatch, silence=0.3)
+        self.limit(monkeypatch, silence=4.0)
         link = side.link()
-        side.simulator.rules.append(Rule("blob", 500, "busy" * 100, drip=0.05))
+        side.simulator.rules.append(Rule("blob", 500, "busy" * 400, drip=0.05))
         began = time.monotonic()
         with pytest.raises(ReadFailedError, match="status 500"):
             BlobStore().transfer(Spool(1)).receive(link, lambda: None)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20

@@ -178,13 +178,20 @@ def test_closing_discards_what_a_stuck_worker_has_open(home: Home, monkeypatch: 
     home.store.end(writer)
 
 
-def test_closing_waits_a_moment_for_workers(home: Home) -> None:
-    writer = home.store.begin(PARTS)
-    timer = threading.Timer(0.1, home.store.end, [writer])
+def test_closing_waits_a_moment_for_workers(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tap_defender_lr.file_store._CLOSING_SECONDS", 60.0)
+    writer, ended = home.store.begin(PARTS), threading.Event()
+
+    def end() -> None:
+        ended.set()
+        home.store.end(writer)
+
+    timer = threading.Timer(0.1, end)
     timer.start()
     began = time.monotonic()
     home.store.close()
-    assert 0.05 < time.monotonic() - began < 1.5
+    assert ended.is_set()
+    assert time.monotonic() - began < 30
     timer.join()
 
 

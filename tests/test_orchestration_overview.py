@@ -209,9 +209,9 @@ def test_state_and_history_can_be_deleted_as_the_page_says(tmp_path: Path) -> No
     for days in (80, 100):
         data.execute(
             f"""insert into operations.runs select 'fabrikam', day, day, true, '{{}}', 0 from (
-                  select now() - interval '{days} days' as day) as days;
+                  select now() - interval '{days * 24 + 2} hours' as day) as days;
                 insert into meltano.runs (job_name, run_id, state, started_at, payload, payload_flags, trigger)
-                select 'x', gen_random_uuid(), 'SUCCESS', now() - interval '{days} days', '{{}}', 0, ''"""
+                select 'x', gen_random_uuid(), 'SUCCESS', now() - interval '{days * 24 + 2} hours', '{{}}', 0, ''"""
         )
     before = data.count("runs", "meltano")
     for statement, _ in purges:

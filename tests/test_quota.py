@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from tap_defender_lr.errors import QuotaStoreError
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, forecast
+from tap_defender_lr.quota import ledger as ledger_module
 from tap_defender_lr.quota.ledger import MAX_CALL_SECONDS, Ledger, Reservation
 from tap_defender_lr.quota.sqlite_store import SqliteStore
 from tap_defender_lr.run import Run
@@ -37,6 +38,12 @@ class Clock:
     def wait(self, seconds: float) -> None:
         assert seconds > 0
         self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, figures are waited for."""
+    monkeypatch.setattr(ledger_module, "_LOOK_SECONDS", 60.0)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from sqlalchemy import make_url
 from defender_simulator import Rule, Simulator
 from tap_defender_lr.errors import InterruptedRunError, QuotaStoreError
 from tap_defender_lr.quota import HOUR, MINUTE, Rate, postgres_store
+from tap_defender_lr.quota import ledger as ledger_module
 from tap_defender_lr.quota.ledger import MAX_CALL_SECONDS, Ledger, Reservation
 from tap_defender_lr.quota.postgres_store import PostgresStore
 from tests.meltano_project import Database, new_database
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, on_unix_only]
 ACCOUNT = "tenant/app"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However busy the machine is, figures are waited for."""
+    monkeypatch.setattr(ledger_module, "_LOOK_SECONDS", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +83,12 @@ def ledgers(database: Database) -> Iterator[Callable[..., Ledger]]:
 class TestRules:
     """What `test_quota` shows of the rules holds here, too, where the clock is the database's."""
 
-    def test_a_window_is_never_exceeded(self, ledgers: Callable[..., Ledger]) -> None:
+    def test_a_window_is_never_exceeded(self, database: Database, ledgers: Callable[..., Ledger]) -> None:
         ledger = ledgers(Rate(5, 0.5), Rate(8, 2.0))
         times = []
         for _ in range(12):
             ledger.settle(ledger.acquire(time.sleep))
-            _, past = ledger._past_calls() or (0.0, [])
-            times.append(past[-1])
+            times += [last for (last,) in database.query("SELECT max(until) FROM tap_defender_lr_calls")]
         for calls, seconds in ((5, 0.5), (8, 2.0)):
             assert all(last - first >= seconds for first, last in zip(times, times[calls:], strict=False))
 
@@ -112,9 +118,9 @@ class TestRules:
 
     def test_a_429_closes_the_gate_for_everybody(self, ledgers: Callable[..., Ledger]) -> None:
         mine, theirs = ledgers(), ledgers()
-        mine.settle(mine.acquire(fail), throttled_for=8.0)
-        assert theirs.reserve() == pytest.approx(8.0, abs=2)
-        assert mine.reserve() == pytest.approx(8.0, abs=2)
+        mine.settle(mine.acquire(fail), throttled_for=800.0)
+        assert theirs.reserve() == pytest.approx(800.0, abs=100)
+        assert mine.reserve() == pytest.approx(800.0, abs=100)
 
     def test_one_probe_opens_it_and_a_late_one_does_not(
         self, database: Database, ledgers: Callable[..., Ledger]
@@ -237,8 +243,11 @@ class TestAway:
             found.result()
         hanging.close()
 
-    def test_a_figure_for_the_log_does_not_wait(self, ledgers: Callable[..., Ledger], database: Database) -> None:
+    def test_a_figure_for_the_log_does_not_wait(
+        self, ledgers: Callable[..., Ledger], database: Database, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The thread that writes the log is the one that hears signals."""
+        monkeypatch.undo()
         ledger, hanging = ledgers(Rate(2, MINUTE)), store(database.uri)
         ledger.settle(ledger.acquire(fail))
         assert ledger.left() == {MINUTE: 1}
@@ -248,7 +257,7 @@ class TestAway:
             assert ledger.left() == {MINUTE: 1}
             return time.monotonic() - began
 
-        assert hanging.transact(ACCOUNT, look) < 5
+        assert hanging.transact(ACCOUNT, look) < 9
         hanging.close()
         assert ledger.left() == {MINUTE: 1}
 
@@ -261,7 +270,7 @@ class TestAway:
 
             def wait(_account: Account) -> None:
                 with pytest.raises(InterruptedRunError):
-                    pool.submit(busy.transact, ACCOUNT, lambda _: None).result(5)
+                    pool.submit(busy.transact, ACCOUNT, lambda _: None).result(9)
 
             busy.transact(ACCOUNT, wait)
         busy.close()

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def _free_ports() -> tuple[int, int, int]:
-    """The suite's settings, and so its ports, are fixed when the tests are collected."""
-    with socket.socket() as first, socket.socket() as second, socket.socket() as third:
-        for listener in (first, second, third):
-            listener.bind(("127.0.0.1", 0))
-        return first.getsockname()[1], second.getsockname()[1], third.getsockname()[1]
+def _reserved(number: int) -> list[socket.socket]:
+    """The suite's settings, and so its ports, are fixed when the tests are collected: they are held until then."""
+    sockets = [socket.socket() for _ in range(number)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    return sockets
 
 
-PORTS = _free_ports()
+RESERVED = _reserved(3)
+PORTS = (RESERVED[0].getsockname()[1], RESERVED[1].getsockname()[1], RESERVED[2].getsockname()[1])
 TENANT = make_tenant(devices=10, now=NOON)
 CONFIG = {
     "tenant_id": TENANT.tenant_id,
@@ -42,6 +43,8 @@ _Suite: Any = get_tap_test_class(TapDefenderLr, config=CONFIG, suite_config=Suit
 
 @pytest.fixture(scope="module", autouse=True)
 def simulator() -> Iterator[None]:
+    for each in RESERVED:
+        each.close()
     with Simulator(TENANT, ports=PORTS) as simulator, pytest.MonkeyPatch.context() as patch:
         for name, value in simulator.environment().items():
             patch.setenv(name, value)

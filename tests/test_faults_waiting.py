@@ -43,10 +43,10 @@ def by_date(seconds: int) -> dict[str, Any]:
     ("answer", "clock_ahead", "wait"),
     [
         pytest.param(throttled(3, in_text=False), 0, 3, id="seconds"),
-        pytest.param(by_date(3), 0, 3, id="HTTP date"),
+        pytest.param(by_date(3), 0, 3, id="HTTP date", marks=pytest.mark.slow),
         pytest.param(by_date(3), 60, 3, id="HTTP date of a clock a minute ahead", marks=pytest.mark.slow),
         pytest.param(by_date(3), -60, 3, id="HTTP date of a clock a minute behind"),
-        pytest.param(throttled(3, None), 0, 3, id="only in the text"),
+        pytest.param(throttled(3, None), 0, 3, id="only in the text", marks=pytest.mark.slow),
         pytest.param(throttled(3, None, in_text=False), 0, 5, id="not told", marks=pytest.mark.slow),
         pytest.param(throttled(60), 0, 60, id="a minute", marks=pytest.mark.slow),
     ],

